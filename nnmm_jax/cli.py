@@ -1,0 +1,299 @@
+"""The command ``nnmm``: the same calls as in Python, from a shell.
+
+Exit codes: 0 done, 2 wrong input (one line on standard error, nothing written), 130 interrupted.
+JAX and the other heavy imports are inside the commands, so that ``--help`` and wrong flags answer
+at once.
+"""
+
+import argparse
+import dataclasses
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from nnmm_jax import __version__
+from nnmm_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from nnmm_jax.posterior.result import FitResult
+
+# Flag, default (as in SimulationSettings), help.
+SIMULATION_FLAGS: tuple[tuple[str, int | float | str, str], ...] = (
+    ("individuals", 800, "individuals, in families"),
+    ("markers", 1200, "markers, in linkage disequilibrium"),
+    ("chromosomes", 5, "chromosomes"),
+    ("omics", 10, "measured nodes of the middle layer"),
+    ("latent", 0, "nodes of the middle layer that are not written"),
+    ("activation", "linear", "linear, tanh, sigmoid, relu or leakyrelu"),
+    ("h2_omics", 0.5, "genetic share of the variance of every node"),
+    ("share_mediated", 0.5, "share of the trait's variance that goes through the nodes"),
+    ("share_direct", 0.1, "share of the trait's variance that markers cause directly"),
+    ("without_omics", 0.3, "share of the individuals without any omics"),
+    ("missing_cells", 0.05, "share of the other omics cells that are empty"),
+    ("without_phenotype", 0.2, "share of the individuals without phenotype"),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in the words of every other error of this command."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(2, f"nnmm: error: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = _Parser(
+        prog="nnmm",
+        usage="nnmm [-h] [--version] {fit,simulate} ...",
+        description="Mixed-effect neural networks: genotypes -> omics -> phenotype.",
+        epilog="nnmm COMMAND --help tells more about a command.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"nnmm_jax {__version__}")
+    commands = parser.add_subparsers(
+        dest="command", prog="nnmm", required=True, metavar="{fit,simulate}"
+    )
+    _add_fit(commands)
+    _add_simulate(commands)
+    return parser
+
+
+def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "fit",
+        help="fit a network to three tables and write a folder of results",
+        usage="nnmm fit --genotypes G --omics O --phenotypes P --trait NAME --out DIR [options]",
+        description="Fit a network to genotypes, omics and phenotypes (csv, tsv, txt or parquet; "
+        "rows are joined by id) and write posterior, tables and figures to a new folder.",
+        allow_abbrev=False,
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--genotypes", required=True, metavar="G", help="dosages 0..2, one column a marker"
+    )
+    data.add_argument(
+        "--omics", metavar="O", help="one column a node, holes allowed; not needed with --latent"
+    )
+    data.add_argument(
+        "--phenotypes", required=True, metavar="P", help="the trait, fixed factors and covariates"
+    )
+    data.add_argument("--trait", required=True, metavar="NAME", help="column of the phenotypes")
+    data.add_argument(
+        "--id-column", metavar="NAME", help="id column of all tables (default: id, else the first)"
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", required=True, metavar="DIR", type=Path, help="folder to make")
+    output.add_argument(
+        "--overwrite", action="store_true", help="replace the results of an earlier fit in DIR"
+    )
+    output.add_argument("--quiet", action="store_true", help="say nothing but errors and warnings")
+    _add_network(parser.add_argument_group("network"))
+    sampler = parser.add_argument_group("sampler")
+    for name, default, what in (
+        ("warmup", 1000, "sweeps discarded"),
+        ("samples", 1000, "sweeps kept, of every chain"),
+        ("chains", 4, "chains, run together"),
+    ):
+        sampler.add_argument(
+            f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default: {default})"
+        )
+    sampler.add_argument(
+        "--seed", type=int, metavar="S", help="of all random numbers (default: drawn and recorded)"
+    )
+    parser.set_defaults(run=_fit)
+
+
+def _add_network(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--activation",
+        default="linear",
+        metavar="NAME",
+        help="linear (default), tanh, sigmoid, relu or leakyrelu",
+    )
+    group.add_argument(
+        "--marker-prior",
+        default="BayesC",
+        metavar="NAME",
+        help="prior of marker effects on nodes: BayesC (default) or RR-BLUP",
+    )
+    group.add_argument(
+        "--node-prior",
+        default="RR-BLUP",
+        metavar="NAME",
+        help="prior of node effects on the trait: RR-BLUP (default) or BayesC",
+    )
+    group.add_argument(
+        "--skip-prior",
+        metavar="NAME",
+        help="prior of direct marker effects on the trait (default: none)",
+    )
+    group.add_argument(
+        "--latent", type=int, default=0, metavar="K", help="number of latent nodes (default: 0)"
+    )
+    group.add_argument(
+        "--fixed-omics", metavar="FORMULA", help='fixed terms of the omics, such as "~ sex + batch"'
+    )
+    group.add_argument(
+        "--fixed-trait", metavar="FORMULA", help='fixed terms of the trait, such as "~ sex"'
+    )
+    group.add_argument(
+        "--no-standardize",
+        action="store_true",
+        help="apply the activation to omics in their own units",
+    )
+
+
+def _add_simulate(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "simulate",
+        help="write a data set with its truth",
+        usage="nnmm simulate --out DIR [--seed S] [options]",
+        description="Simulate genotypes, omics and phenotypes of families, and write them with "
+        "the truth behind them to a new folder.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", type=Path, help="folder to make")
+    parser.add_argument(
+        "--seed", type=int, metavar="S", help="of all random numbers (default: drawn and recorded)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    for name, default, what in SIMULATION_FLAGS:
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(default),
+            default=default,
+            metavar="NAME" if isinstance(default, str) else "N",
+            help=f"{what} (default: {default})",
+        )
+    parser.set_defaults(run=_simulate)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Default: those of the process.
+
+    Returns
+    -------
+    int
+        Exit code.
+
+    Examples
+    --------
+    >>> from nnmm_jax.cli import main
+    >>> main(["fit", "--genotypes", "g.csv", "--omics", "o.csv", "--phenotypes", "p.csv",
+    ...       "--trait", "y", "--out", "results"])  # doctest: +SKIP
+    0
+    """
+    options = build_parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except InputError as error:
+        print(f"nnmm: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("nnmm: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _fit(options: argparse.Namespace) -> None:
+    _check_counts(options)
+    # In the order of their cost: a wrong name is found before JAX works or data are read.
+    from nnmm_jax.reports.folder import check_results_folder, write_results
+
+    check_results_folder(options.out, overwrite=options.overwrite)
+    from nnmm_jax import Network, fit, read_dataset
+
+    network = Network(
+        activation=options.activation,
+        marker_prior=options.marker_prior,
+        node_prior=options.node_prior,
+        skip_prior=options.skip_prior,
+        latent=options.latent,
+        fixed_omics=options.fixed_omics,
+        fixed_trait=options.fixed_trait,
+        standardize=not options.no_standardize,
+    )
+    dataset = read_dataset(
+        options.genotypes,
+        options.omics,
+        options.phenotypes,
+        options.trait,
+        id_column=options.id_column,
+    )
+    if not options.quiet:
+        print("\n".join(dataset.report.lines()), file=sys.stderr)
+    result = fit(
+        dataset,
+        network,
+        warmup=options.warmup,
+        samples=options.samples,
+        chains=options.chains,
+        seed=options.seed,
+        progress=not options.quiet,
+    )
+    files = {name: getattr(options, name) for name in ("genotypes", "omics", "phenotypes")}
+    result = dataclasses.replace(result, run={**result.run, "files": files})
+    write_results(result, options.out, overwrite=options.overwrite)
+    if warning := result.convergence_warning:
+        print(f"nnmm: warning: {warning}", file=sys.stderr)
+    if not options.quiet:
+        print("\n".join(_summary(result, options.out)))
+
+
+def _check_counts(options: argparse.Namespace) -> None:
+    least = {"warmup": 0, "samples": 1, "chains": 1, "latent": 0, "seed": 0}
+    for name, limit in least.items():
+        value = getattr(options, name)
+        if value is not None and value < limit:
+            raise InputError(f"--{name} must be at least {limit}, got {value}")
+    if options.omics is None and options.latent == 0:
+        raise InputError("the middle layer is empty: give --omics, or --latent, or both")
+
+
+def _summary(result: "FitResult", folder: Path) -> list[str]:
+    data, seconds = result.run["data"], result.run["seconds"]
+    table = result.diagnostics()
+    h2 = result.posterior["h2_trait"]
+    low, high = h2.quantile((0.05, 0.95)).values
+    parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
+    ess = table[["ess_bulk", "ess_tail"]].to_numpy()
+    return [
+        f"data: {data['genotyped']} individuals, {data['markers']} markers, "
+        f"{data['omics_columns']} omics, {data['phenotyped']} phenotyped for {data['trait']}",
+        f"h2 of {data['trait']}: {float(h2.mean()):.3f} (90% interval {low:.3f} to {high:.3f})",
+        f"convergence, {len(table)} quantities: largest R-hat {table['r_hat'].max():.3f}, "
+        f"smallest ESS {ess.min():.0f}",
+        f"seconds: {sum(seconds.values()):.1f} ({parts}); seed {result.run['seed']}",
+        f"results: {folder}",
+    ]
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    from nnmm_jax.folders import check_new_folder
+
+    check_new_folder(options.out)
+    from nnmm_jax.network.simulate import SimulationSettings, simulate
+
+    settings = SimulationSettings(
+        **{name: getattr(options, name) for name, _, _ in SIMULATION_FLAGS}
+    )
+    seed = secrets.randbelow(2**31) if options.seed is None else options.seed
+    simulate(settings, seed).write(options.out)
+    if not options.quiet:
+        print(
+            f"{options.out}: {settings.individuals} individuals, {settings.markers} markers, "
+            f"{settings.omics} omics, seed {seed}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

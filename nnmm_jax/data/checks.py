@@ -1,0 +1,77 @@
+"""Checks of joined data: the trait, the columns of omics, masks."""
+
+from difflib import get_close_matches
+
+import numpy as np
+import pandas as pd
+
+from nnmm_jax.data.tables import numeric_values
+from nnmm_jax.errors import InputError, shortlist
+
+
+def trait_values(table: pd.DataFrame, trait: str, source: str) -> np.ndarray:
+    """(row of the phenotype table,) values of the trait."""
+    if trait not in table.columns:
+        close = get_close_matches(trait, table.columns, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else "choose one of these"
+        raise InputError(
+            f"{source}: expected the trait '{trait}', found the columns "
+            f"{shortlist(table.columns)}; {hint}"
+        )
+    return numeric_values(table[[trait]], source)[:, 0]
+
+
+def check_phenotype(phenotype: np.ndarray, trait: str, source: str) -> None:
+    """Raise unless the trait has at least two different values."""
+    observed = phenotype[~np.isnan(phenotype)]
+    if not observed.size:
+        raise InputError(
+            f"{source}: expected values of the trait '{trait}', found none; choose another trait "
+            "or check the ids"
+        )
+    if observed.min() == observed.max():
+        raise InputError(
+            f"{source}: expected a trait that varies, found {observed[0]:g} for all "
+            f"{observed.size} value(s) of '{trait}'; choose another trait"
+        )
+
+
+def check_node_names(table: pd.DataFrame, trait: str, source: str) -> None:
+    """Raise unless there are omics and none of them is the trait."""
+    if not table.shape[1]:
+        raise InputError(
+            f"{source}: expected columns of omics beside the ids, found none; check the table"
+        )
+    if trait in table.columns:
+        raise InputError(
+            f"{source}: expected names that differ from the trait's, found a column '{trait}'; "
+            "rename or remove it, so that the trait does not explain itself"
+        )
+
+
+def check_omics(omics: np.ndarray, names: np.ndarray, source: str) -> None:
+    """Raise unless every column has at least two different values."""
+    empty = np.isnan(omics).all(axis=0)
+    if empty.any():
+        raise InputError(
+            f"{source}: expected values in every column, found none in {shortlist(names[empty])}; "
+            "remove such columns"
+        )
+    constant = np.fmin.reduce(omics, axis=0) == np.fmax.reduce(omics, axis=0)
+    if constant.any():
+        raise InputError(
+            f"{source}: expected columns that vary, found one value throughout in "
+            f"{shortlist(names[constant])}; remove such columns"
+        )
+
+
+def checked_mask(name: str, hide: np.ndarray, shapes: list[tuple[int, ...]]) -> np.ndarray:
+    """`hide` as a bool array of one of the shapes, or raise."""
+    array = np.asarray(hide)
+    if array.dtype != np.bool_ or array.shape not in shapes:
+        expected = " or ".join(str(shape) for shape in shapes)
+        raise InputError(
+            f"mask of {name}: expected True and False of shape {expected}, found {array.dtype} of "
+            f"shape {array.shape}; give True where a cell is to be hidden"
+        )
+    return array

@@ -1,0 +1,58 @@
+"""Dispersed starting values of a chain, so that R-hat can tell whether chains agree."""
+
+import jax.numpy as jnp
+from jax import Array, random
+
+from nnmm_jax.inference.arrays import EffectHyper, MarkerMatrix, ModelData, Spectrum
+from nnmm_jax.inference.blocks.missing_hmc import init_adapt
+from nnmm_jax.inference.state import EffectState, State
+
+START_LOG_SD = 0.5  # sd of log variances around their prior means
+
+
+def _variances(key: Array, df: Array, scale: Array) -> Array:
+    mean = df * scale / (df - 2.0)
+    return mean * jnp.exp(START_LOG_SD * random.normal(key, scale.shape, scale.dtype))
+
+
+def _effects(key: Array, hyper: EffectHyper, n_effects: int) -> EffectState:
+    """All effects zero; the first update draws them."""
+    coef = jnp.zeros((hyper.scale.shape[0], n_effects), hyper.scale.dtype)
+    return EffectState(coef, _variances(key, hyper.df, hyper.scale), hyper.pi)
+
+
+def _n_coefficients(markers: MarkerMatrix, spectrum: Spectrum | None) -> int:
+    return markers.n_padded if spectrum is None else spectrum.values.shape[0]
+
+
+def start_state(key: Array, data: ModelData, linear: bool) -> State:
+    """Starting state of one chain.
+
+    Missing omics and latent nodes start at standard normal noise, variances around their prior
+    means, all effects at zero.
+    """
+    keys = random.split(key, 6)
+    noise = random.normal(keys[0], data.z_start.shape, data.z_start.dtype)
+    z = jnp.where(data.observed, data.z_start, noise)
+    residual_hyper = data.residual_hyper
+    var_e = _variances(keys[1], residual_hyper.df, residual_hyper.scale)
+    skip = None
+    if data.skip_markers is not None and data.skip_hyper is not None:
+        size = _n_coefficients(data.skip_markers, data.skip_spectrum)
+        skip = _effects(keys[2], data.skip_hyper, size)
+    adapting = not linear and data.informed_rows.shape[0] > 0
+    return State(
+        z=z,
+        residual=z,
+        beta=jnp.zeros((z.shape[0], data.design_omics.matrix.shape[0]), z.dtype),
+        markers=_effects(
+            keys[3], data.marker_hyper, _n_coefficients(data.markers, data.spectrum)
+        ),
+        var_e=jnp.where(residual_hyper.fixed, residual_hyper.scale, var_e),
+        fixed=jnp.zeros((data.design_trait.matrix.shape[0],), z.dtype),
+        nodes=_effects(keys[4], data.node_hyper, z.shape[0]),
+        skip=skip,
+        direct=jnp.zeros_like(data.y),
+        var_y=_variances(keys[5], data.trait_hyper.df, data.trait_hyper.scale),
+        adapt=init_adapt(data.informed_rows.shape[0], z.dtype) if adapting else None,
+    )

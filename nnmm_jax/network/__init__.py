@@ -1,0 +1,1 @@
+"""What the user states: layers, priors, activations; the joint density; the simulator."""

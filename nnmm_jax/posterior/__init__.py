@@ -1,0 +1,1 @@
+"""Results of a fit with named dimensions: the posterior, its diagnostics, its provenance."""

@@ -1,0 +1,95 @@
+"""The only module that knows the two generations of ArviZ.
+
+Python 3.11 resolves to arviz 0.23, whose container is ``InferenceData``; later Pythons resolve to
+arviz 1.x, whose container is xarray's ``DataTree``. R-hat and ESS are ArviZ's own (rank
+normalised, split chains: Vehtari et al. 2021, Bayesian Analysis 16:667).
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+# ArviZ 1.x takes the tail from its configured interval; named here, both generations agree.
+_TAIL = (0.05, 0.95)
+_MIN_DRAWS = 4  # fewer draws a chain: ArviZ defines neither R-hat nor ESS
+
+
+@cache
+def _arviz() -> ModuleType:
+    # Imported late because it takes seconds; 0.23 announces the 1.x refactoring on each import.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz
+    return arviz
+
+
+def as_arviz(groups: Mapping[str, xr.Dataset]) -> Any:
+    """Put datasets into the container of the installed ArviZ.
+
+    Parameters
+    ----------
+    groups : mapping of str to xarray.Dataset
+        Group names such as ``posterior`` and ``sample_stats``; the draws of those two have the
+        dimensions ``(chain, draw, ...)``.
+
+    Returns
+    -------
+    arviz.InferenceData or xarray.DataTree
+        The first with arviz 0.x, the second with arviz 1.x.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from nnmm_jax.posterior.arviz_compat import as_arviz
+    >>> draws = xr.Dataset({"h2": (("chain", "draw"), np.full((2, 5), 0.3))})
+    >>> float(as_arviz({"posterior": draws})["posterior"]["h2"].mean().round(2))
+    0.3
+    """
+    if int(_arviz().__version__.split(".")[0]) < 1:
+        return _arviz().InferenceData(**groups)
+    return xr.DataTree.from_dict(dict(groups))
+
+
+def r_hat(draws: xr.DataArray) -> xr.DataArray:
+    """Rank-normalised split R-hat of each quantity (1 means that the chains agree).
+
+    Parameters
+    ----------
+    draws : xarray.DataArray
+        Dimensions ``chain`` and ``draw`` and any others.
+
+    Returns
+    -------
+    xarray.DataArray
+        The other dimensions; NaN where there are fewer than two chains or four draws, or where a
+        draw is NaN.
+    """
+    return _apply(lambda data: _arviz().rhat(data), draws, min_chains=2)
+
+
+def ess_bulk(draws: xr.DataArray) -> xr.DataArray:
+    """Effective sample size of the bulk of the distribution; dimensions as in :func:`r_hat`."""
+    return _apply(lambda data: _arviz().ess(data, method="bulk"), draws, min_chains=1)
+
+
+def ess_tail(draws: xr.DataArray) -> xr.DataArray:
+    """Smaller effective sample size of the 5% and 95% quantiles; as in :func:`r_hat`."""
+    return _apply(lambda data: _arviz().ess(data, method="tail", prob=_TAIL), draws, min_chains=1)
+
+
+def _apply(
+    statistic: Callable[[xr.Dataset], Any], draws: xr.DataArray, min_chains: int
+) -> xr.DataArray:
+    ordered = draws.transpose("chain", "draw", ...)
+    if ordered.sizes["chain"] < min_chains or ordered.sizes["draw"] < _MIN_DRAWS:
+        # ArviZ returns the same NaN, but logs a line for every single quantity.
+        return xr.full_like(ordered.isel(chain=0, draw=0, drop=True), np.nan, dtype=float)
+    with np.errstate(divide="ignore", invalid="ignore"):  # chains stuck at one value each
+        result: xr.DataArray = statistic(ordered.to_dataset(name="quantity"))["quantity"]
+    return result

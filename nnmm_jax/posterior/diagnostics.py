@@ -1,0 +1,209 @@
+"""Has the sampler converged? R-hat and ESS of the quantities that the data identify.
+
+A latent node has neither scale nor sign of its own, and latent nodes may swap labels, so nothing
+of a latent node is judged, nor the intercept that its mean is confounded with. Hyperparameters
+(pi, variances of effects) are left out too: they are not what a reader takes home, and
+``result.idata`` has them.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from nnmm_jax.posterior import arviz_compat
+
+R_HAT_LIMIT = 1.01  # Vehtari et al. 2021
+ESS_LIMIT = 400.0  # the same: 100 for each of four chains
+ACCEPTANCE_LIMIT = 0.6  # below this, HMC steps of the missing omics are too long
+MAX_INDIVIDUALS = 500
+
+_TRAIT_SCALARS = (
+    "var_residual_trait",
+    "var_genetic_trait",
+    "var_mediated",
+    "var_direct",
+    "h2_trait",
+    "fixed_trait",
+)
+_NODE_SCALARS = ("node_effect", "h2_node", "var_genetic_node", "var_residual_node", "fixed_omics")
+
+
+def label(name: str, coordinates: dict[str, str], n_traits: int) -> str:
+    """Name one scalar, such as ``node_effect[omic_3]``; a single trait goes without saying.
+
+    Parameters
+    ----------
+    name : str
+        Variable of the posterior.
+    coordinates : dict of str to str
+        Its coordinates by dimension.
+    n_traits : int
+        Number of traits in the result.
+    """
+    shown = [value for dim, value in coordinates.items() if not (dim == "trait" and n_traits == 1)]
+    return f"{name}[{', '.join(shown)}]" if shown else name
+
+
+def scalars(variable: xr.DataArray, n_traits: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Go through a variable's scalars as ``(label, draws)``, draws of shape (chain, draw)."""
+    ordered = variable.transpose("chain", "draw", ...)
+    dims = [str(dim) for dim in ordered.dims[2:]]
+    values = np.asarray(ordered.values)
+    for index in np.ndindex(*values.shape[2:]):
+        at = {
+            dim: str(ordered[dim].values[i]) if dim in ordered.coords else str(i)
+            for dim, i in zip(dims, index, strict=True)
+        }
+        yield label(str(variable.name), at, n_traits), values[(..., *index)]
+
+
+def identified(posterior: xr.Dataset, latent: xr.DataArray) -> xr.Dataset:
+    """Select the variables, nodes and terms of the posterior that the data identify.
+
+    Parameters
+    ----------
+    posterior : xarray.Dataset
+        Posterior of a :class:`~nnmm_jax.posterior.result.FitResult`.
+    latent : xarray.DataArray
+        Booleans over ``node``: which nodes are latent.
+
+    Returns
+    -------
+    xarray.Dataset
+        Trait-level scalars, scalars of observed nodes, and ``ebv`` and ``epv`` of at most
+        500 individuals, evenly spaced in the order of the genotypes.
+    """
+    observed = posterior.isel(node=np.flatnonzero(~latent.values))
+    chosen = observed[[name for name in _NODE_SCALARS if name in posterior]]
+    chosen = chosen.assign({name: posterior[name] for name in _TRAIT_SCALARS if name in posterior})
+    if latent.values.any() and "fixed_trait" in chosen:
+        terms = chosen["term_trait"].values.astype(str)
+        chosen = chosen.isel(term_trait=np.flatnonzero(terms != "Intercept"))
+    rows = spaced_individuals(posterior.sizes["individual"])
+    some = posterior.isel(individual=rows)
+    return chosen.assign(ebv=total_ebv(some), epv=some["epv"])
+
+
+def spaced_individuals(count: int) -> np.ndarray:
+    """Row numbers of at most 500 individuals, evenly spaced, first and last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, MAX_INDIVIDUALS)).round().astype(int))
+
+
+def total_ebv(posterior: xr.Dataset) -> xr.DataArray:
+    """EBV of each draw: mediated by the middle layer, plus direct where there is a skip prior."""
+    total = posterior["ebv_mediated"]
+    return total + posterior["ebv_direct"] if "ebv_direct" in posterior else total
+
+
+def diagnostics(posterior: xr.Dataset, latent: xr.DataArray) -> pd.DataFrame:
+    """R-hat and ESS of the identified quantities; constant quantities are left out.
+
+    Parameters
+    ----------
+    posterior, latent
+        As in :func:`identified`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns quantity, r_hat, ess_bulk, ess_tail. NaN where a draw is not finite, or where
+        there are too few chains (R-hat needs two) or draws (four).
+    """
+    n_traits = posterior.sizes["trait"]
+    names: list[str] = []
+    kept: list[np.ndarray] = []
+    for variable in identified(posterior, latent).data_vars.values():
+        for name, draws in scalars(variable, n_traits):
+            if (draws == draws[0, 0]).all():
+                continue
+            names.append(name)
+            # ArviZ takes NaN for missing but computes on infinity: one meaning for both.
+            kept.append(np.where(np.isfinite(draws), draws, np.nan))
+    table = pd.DataFrame({"quantity": names})
+    columns = ("r_hat", "ess_bulk", "ess_tail")
+    if not kept:
+        return table.assign(**dict.fromkeys(columns, np.empty(0)))
+    stacked = xr.DataArray(np.stack(kept, axis=-1).astype(float), dims=("chain", "draw", "scalar"))
+    # A NaN would be logged by ArviZ quantity by quantity; those rows are NaN by definition.
+    finite = np.flatnonzero(~np.isnan(stacked.values).any(axis=(0, 1)))
+    for column in columns:
+        values = np.full(len(names), np.nan)
+        values[finite] = getattr(arviz_compat, column)(stacked.isel(scalar=finite)).values
+        table[column] = values
+    return table
+
+
+def convergence_warning(table: pd.DataFrame, sample_stats: xr.Dataset) -> str | None:
+    """One line on what is wrong with the run, ``None`` when nothing is.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        What :func:`diagnostics` returned.
+    sample_stats : xarray.Dataset
+        ``non_finite`` (chain, draw) counts, and with HMC ``accept_prob`` and ``diverging``.
+
+    Returns
+    -------
+    str or None
+        Worst R-hat above 1.01, smallest ESS below 400, divergences, mean acceptance below 0.6,
+        non-finite values; each with its number and the quantity it is about.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import xarray as xr
+    >>> from nnmm_jax.posterior.diagnostics import convergence_warning
+    >>> table = pd.DataFrame(
+    ...     {"quantity": ["h2_trait"], "r_hat": [1.2], "ess_bulk": [900.0], "ess_tail": [800.0]}
+    ... )
+    >>> convergence_warning(table, xr.Dataset())
+    'not converged: R-hat 1.200 of h2_trait (limit 1.01; 1 of 1 quantities above it)'
+    """
+    problems = [*_chain_problems(table), *_sampler_problems(sample_stats)]
+    return f"not converged: {'; '.join(problems)}" if problems else None
+
+
+def _chain_problems(table: pd.DataFrame) -> list[str]:
+    problems = []
+    ess = table[["ess_bulk", "ess_tail"]].min(axis=1, skipna=False)
+    undefined = ess.isna()
+    if len(table) and table["r_hat"].isna().all():
+        problems.append("R-hat is not defined (it needs 2 chains of 4 draws)")
+    else:
+        undefined |= table["r_hat"].isna()
+    if undefined.any():
+        problems.append(
+            f"{undefined.sum()} of {len(table)} quantities with undefined R-hat or ESS, "
+            f"first {table.loc[undefined.idxmax(), 'quantity']}"
+        )
+    if (high := table["r_hat"] > R_HAT_LIMIT).any():
+        worst = table.loc[table["r_hat"].idxmax()]
+        problems.append(
+            f"R-hat {worst['r_hat']:.3f} of {worst['quantity']} "
+            f"(limit {R_HAT_LIMIT}; {high.sum()} of {len(table)} quantities above it)"
+        )
+    if (low := ess < ESS_LIMIT).any():
+        problems.append(
+            f"ESS {ess.min():.0f} of {table.loc[ess.idxmin(), 'quantity']} "
+            f"(limit {ESS_LIMIT:.0f}; {low.sum()} of {len(table)} quantities below it)"
+        )
+    return problems
+
+
+def _sampler_problems(sample_stats: xr.Dataset) -> list[str]:
+    problems = []
+    if "diverging" in sample_stats and (count := int(sample_stats["diverging"].sum())):
+        problems.append(f"{count} divergent HMC moves of missing omics")
+    if "accept_prob" in sample_stats:
+        by_chain = sample_stats["accept_prob"].mean("draw", skipna=False)
+        if not (low := float(by_chain.values.min())) >= ACCEPTANCE_LIMIT:
+            problems.append(
+                f"HMC acceptance {low:.2f} in chain {int(by_chain.values.argmin())} "
+                f"(limit {ACCEPTANCE_LIMIT})"
+            )
+    if "non_finite" in sample_stats and (count := int(sample_stats["non_finite"].sum())):
+        problems.append(f"{count} non-finite values")
+    return problems

@@ -1,0 +1,259 @@
+"""The result of a fit: posterior draws with named dimensions, and how they came about."""
+
+import contextlib
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from nnmm_jax.errors import InputError
+from nnmm_jax.posterior import diagnostics as checks
+from nnmm_jax.posterior.arviz_compat import as_arviz
+
+GROUPS = ("posterior", "sample_stats", "moments", "constant_data")
+POSTERIOR_FILE = "posterior.nc"
+RUN_FILE = "run.json"
+_FORMAT = 1  # raised when an older version of the package could misread the files
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """Everything that a fit leaves: draws, moments, data it was conditioned on, provenance.
+
+    All values are in the user's units; ``node`` runs over the omics columns and then
+    ``latent1``, ``latent2``, ...
+
+    Attributes
+    ----------
+    posterior : xarray.Dataset
+        Draws, dimensions ``(chain, draw, ...)``. Node effects ``node_effect`` and
+        ``node_included`` (node, trait); breeding values ``ebv_mediated``, ``ebv_direct``, ``epv``
+        and predictions ``y_mean``, ``y_pred`` (individual, trait); variances, heritabilities,
+        pi (probability of a ZERO effect) and fixed effects.
+    sample_stats : xarray.Dataset
+        ``(chain, draw)``: ``non_finite`` counts and, with HMC, ``accept_prob`` and ``diverging``.
+    moments : xarray.Dataset
+        Posterior mean and sd, without draws, of what is too large to keep: marker effects
+        ``marker_mean``, ``marker_sd``, ``marker_pip`` (node, marker), skip effects, and the middle
+        layer ``omics_mean``, ``omics_sd`` (individual, node).
+    constant_data : xarray.Dataset
+        ``omics_observed`` (individual, node), ``phenotype`` (individual, trait; NaN is missing),
+        ``latent`` (node).
+    run : dict
+        JSON-serialisable: settings, versions, seed, data summary, seconds.
+
+    Examples
+    --------
+    >>> import nnmm_jax
+    >>> result = nnmm_jax.load("results")  # doctest: +SKIP
+    >>> result.breeding_values().nlargest(10, "ebv")  # doctest: +SKIP
+    """
+
+    posterior: xr.Dataset
+    sample_stats: xr.Dataset
+    moments: xr.Dataset
+    constant_data: xr.Dataset
+    run: dict[str, Any]
+
+    @property
+    def groups(self) -> dict[str, xr.Dataset]:
+        """The four datasets by group name."""
+        return {name: getattr(self, name) for name in GROUPS}
+
+    @property
+    def idata(self) -> Any:
+        """ArviZ's container: ``InferenceData`` with arviz 0.x, ``DataTree`` with arviz 1.x."""
+        return as_arviz(self.groups)
+
+    @property
+    def latent(self) -> xr.DataArray:
+        """Which nodes are latent, booleans over ``node``."""
+        return self.constant_data["latent"].astype(bool)
+
+    def breeding_values(self) -> pd.DataFrame:
+        """EBV, EPV and predictions; see :func:`nnmm_jax.reports.tables.breeding_values`."""
+        return _tables().breeding_values(self)
+
+    def variance_components(self) -> pd.DataFrame:
+        """Variances and shares; see :func:`nnmm_jax.reports.tables.variance_components`."""
+        return _tables().variance_components(self)
+
+    def node_effects(self) -> pd.DataFrame:
+        """Effects of nodes on the trait; see :func:`nnmm_jax.reports.tables.node_effects`."""
+        return _tables().node_effects(self)
+
+    def marker_effects(self) -> pd.DataFrame:
+        """Effects of markers on nodes; see :func:`nnmm_jax.reports.tables.marker_effects`."""
+        return _tables().marker_effects(self)
+
+    def omics_imputed(self) -> pd.DataFrame:
+        """Missing omics cells; see :func:`nnmm_jax.reports.tables.omics_imputed`."""
+        return _tables().omics_imputed(self)
+
+    def summary(self) -> pd.DataFrame:
+        """Trait-level scalars with R-hat; see :func:`nnmm_jax.reports.tables.summary`."""
+        return _tables().summary(self)
+
+    def diagnostics(self) -> pd.DataFrame:
+        """R-hat and ESS of what the data identify.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns quantity, r_hat, ess_bulk, ess_tail; see
+            :func:`nnmm_jax.posterior.diagnostics.diagnostics`. Breeding values are judged for at
+            most 500 individuals, evenly spaced.
+        """
+        return self._diagnostics.copy()
+
+    @cached_property
+    def _diagnostics(self) -> pd.DataFrame:
+        return checks.diagnostics(self.posterior, self.latent)
+
+    @property
+    def convergence_warning(self) -> str | None:
+        """One line on what is wrong with the run, ``None`` when nothing is."""
+        return checks.convergence_warning(self._diagnostics, self.sample_stats)
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write ``posterior.nc`` (opens with ArviZ) and ``run.json`` into a folder.
+
+        Each file is complete or absent: it is written under another name first.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Created where needed.
+        overwrite : bool
+            Whether results that are already there may be replaced.
+
+        Raises
+        ------
+        InputError
+            If the folder holds results already and ``overwrite`` is false.
+        """
+        folder = Path(folder)
+        targets = (folder / POSTERIOR_FILE, folder / RUN_FILE)
+        for target in targets:
+            if target.exists() and not overwrite:
+                raise InputError(
+                    f"{target} exists already: choose another folder or allow overwriting"
+                )
+        text = json.dumps({"format": _FORMAT, **_plain(self.run)}, indent=2, allow_nan=False)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _replacing(targets[0]) as temporary:
+            _write_groups(self.groups, temporary)
+        with _replacing(targets[1]) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def load(folder: str | Path) -> FitResult:
+    """Read what :meth:`FitResult.save` wrote.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Result folder, with ``posterior.nc`` and ``run.json``.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    InputError
+        If a file is missing, cannot be read, or was written by a newer version of the package.
+    """
+    folder = Path(folder)
+    for name in (RUN_FILE, POSTERIOR_FILE):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder}: no {name} there, so this is not a folder of results")
+    try:
+        run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        written = run.pop("format")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"{folder / RUN_FILE}: not the record of a fit ({error!r})") from error
+    if written != _FORMAT:
+        raise InputError(
+            f"{folder / RUN_FILE}: result format {written}, but this version reads {_FORMAT}"
+        )
+    try:
+        groups = {name: _read_group(folder / POSTERIOR_FILE, name) for name in GROUPS}
+    except OSError as error:
+        raise InputError(f"{folder / POSTERIOR_FILE}: cannot be read ({error})") from error
+    return FitResult(**groups, run=run)
+
+
+def _tables() -> Any:
+    # The reports build on results, so this convenience must look down the chain only when called.
+    from nnmm_jax.reports import tables
+
+    return tables
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``target`` that becomes ``target`` if all goes well."""
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        temporary = Path(scratch) / target.name
+        yield temporary
+        os.replace(temporary, target)
+
+
+def _write_groups(groups: Mapping[str, xr.Dataset], path: Path) -> None:
+    for i, (name, dataset) in enumerate(groups.items()):
+        dataset.to_netcdf(
+            path,
+            mode="w" if i == 0 else "a",
+            group=name,
+            engine="h5netcdf",
+            encoding={
+                key: {"zlib": True, "complevel": 1, "shuffle": True}
+                for key, variable in dataset.data_vars.items()
+                if _compresses(variable)
+            },
+        )
+
+
+def _compresses(variable: xr.DataArray, sample: int = 1 << 16) -> bool:
+    """Whether compression pays: posterior floats are mostly noise, indicators and zeros are not."""
+    if variable.nbytes < sample:
+        return False
+    values = np.ravel(variable.values)[: sample // variable.dtype.itemsize]
+    return len(zlib.compress(values.tobytes(), 1)) < 0.7 * values.nbytes
+
+
+def _read_group(path: Path, name: str) -> xr.Dataset:
+    with xr.open_dataset(path, group=name, engine="h5netcdf") as stored:
+        dataset = stored.load()
+    # netCDF has no fixed-width strings: names come back as objects.
+    names = {
+        key: coordinate.astype(str)
+        for key, coordinate in dataset.coords.items()
+        if coordinate.dtype.kind in "OT"
+    }
+    return dataset.assign_coords(names)
+
+
+def _plain(value: Any) -> Any:
+    """Turn a value into what JSON knows; a number that is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return value

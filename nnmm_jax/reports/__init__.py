@@ -1,0 +1,1 @@
+"""What a reader takes home: breeding values, variance shares, effects, figures."""

@@ -1,0 +1,95 @@
+"""The folder of results that ``nnmm fit`` leaves: posterior, tables, figures."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import pandas as pd
+
+from nnmm_jax.errors import InputError
+from nnmm_jax.folders import check_new_folder, new_folder
+from nnmm_jax.posterior.result import POSTERIOR_FILE, RUN_FILE, FitResult
+
+FIGURES_FOLDER = "figures"
+TABLES: Mapping[str, Callable[[FitResult], pd.DataFrame]] = MappingProxyType(
+    {
+        f"{name}.csv": getattr(FitResult, name)
+        for name in (
+            "breeding_values",
+            "variance_components",
+            "node_effects",
+            "marker_effects",
+            "omics_imputed",
+            "diagnostics",
+        )
+    }
+)
+_OWNED = frozenset({POSTERIOR_FILE, RUN_FILE, FIGURES_FOLDER, *TABLES})
+
+
+def check_results_folder(folder: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse a folder that :func:`write_results` would refuse; writes nothing.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where results are to go.
+    overwrite : bool
+        Whether earlier results there may be replaced.
+
+    Raises
+    ------
+    InputError
+        If the folder exists and ``overwrite`` is false, if it holds something else than results,
+        or if it cannot be written.
+    """
+    folder = Path(folder)
+    check_new_folder(folder, overwrite=overwrite)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / RUN_FILE).is_file():
+        raise InputError(
+            f"{folder} has no {RUN_FILE}, so it does not hold results of an earlier fit and is "
+            "not overwritten: choose another folder"
+        )
+    nearest = folder.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        raise InputError(f"{folder}: cannot write to {nearest}, choose another folder")
+
+
+def write_results(result: FitResult, folder: str | Path, *, overwrite: bool = False) -> None:
+    """Write ``posterior.nc``, ``run.json``, the csv tables and ``figures/*.png``.
+
+    Posterior and tables appear together, the figures right after them: if drawing fails, the fit
+    is not lost.
+
+    Parameters
+    ----------
+    result : FitResult
+        A fit of one trait.
+    folder : str or Path
+        Made, with its parents.
+    overwrite : bool
+        Whether earlier results there may be replaced; files of other names stay.
+
+    Raises
+    ------
+    InputError
+        As :func:`check_results_folder`.
+
+    Examples
+    --------
+    >>> from nnmm_jax.reports.folder import write_results
+    >>> write_results(result, "results")  # doctest: +SKIP
+    """
+    # Here, because matplotlib takes a second that a refused command should not cost.
+    from nnmm_jax.reports.plots import save_figures
+
+    check_results_folder(folder, overwrite=overwrite)
+    with new_folder(folder, owned=_OWNED.__contains__, overwrite=overwrite) as temporary:
+        result.save(temporary)
+        for name, table in TABLES.items():
+            table(result).to_csv(temporary / name, index=False, float_format="%.7g")
+    with new_folder(folder, owned=FIGURES_FOLDER.__eq__, overwrite=True) as temporary:
+        save_figures(result, temporary / FIGURES_FOLDER)

@@ -1,0 +1,220 @@
+"""The tables of a result, with the columns of the csv files that ``nnmm fit`` writes."""
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from nnmm_jax.posterior.diagnostics import scalars, total_ebv
+from nnmm_jax.posterior.result import FitResult
+
+_SAMPLE = ("chain", "draw")
+_TRAIT_COMPONENTS = (
+    "h2_trait",
+    "var_genetic_trait",
+    "var_mediated",
+    "var_direct",
+    "var_residual_trait",
+    "var_node_effect",
+    "pi_node",
+    "var_skip_effect",
+    "pi_skip",
+)
+_NODE_COMPONENTS = (
+    "h2_node",
+    "var_genetic_node",
+    "var_residual_node",
+    "var_marker_effect",
+    "pi_marker",
+)
+
+
+def breeding_values(result: FitResult) -> pd.DataFrame:
+    """Breeding values and predictions of every individual, in genotype order.
+
+    Parameters
+    ----------
+    result : FitResult
+        A fit of one trait.
+
+    Returns
+    -------
+    pandas.DataFrame
+        id; ebv, ebv_sd (mediated + direct, centred over the individuals in every draw);
+        ebv_mediated, ebv_direct (0 without a skip prior); epv, epv_sd (from observed or sampled
+        omics); y_pred, the posterior mean of the fixed part + epv; y_pred_sd, the sd of posterior
+        predictive draws, residual included; phenotyped. Units of the phenotype.
+    """
+    draws = result.posterior.squeeze("trait")
+    ebv = total_ebv(draws)
+    direct = _mean(draws["ebv_direct"]) if "ebv_direct" in draws else 0.0
+    return pd.DataFrame(
+        {
+            "id": draws["individual"].values,
+            "ebv": _mean(ebv),
+            "ebv_sd": _sd(ebv),
+            "ebv_mediated": _mean(draws["ebv_mediated"]),
+            "ebv_direct": direct,
+            "epv": _mean(draws["epv"]),
+            "epv_sd": _sd(draws["epv"]),
+            "y_pred": _mean(draws["y_mean"]),
+            "y_pred_sd": _sd(draws["y_pred"]),
+            "phenotyped": np.isfinite(result.constant_data["phenotype"].squeeze("trait").values),
+        }
+    )
+
+
+def variance_components(result: FitResult) -> pd.DataFrame:
+    """Variances, heritabilities and pi of the trait and of every node.
+
+    Parameters
+    ----------
+    result : FitResult
+        A fit.
+
+    Returns
+    -------
+    pandas.DataFrame
+        component (``h2_trait``, ``var_mediated``, ``h2_node[omic_1]``, ...), mean, sd, q05, q50,
+        q95. pi is the probability of a ZERO effect. The scale of a latent node is a convention.
+    """
+    rows = []
+    for name in (*_TRAIT_COMPONENTS, *_NODE_COMPONENTS):
+        if name in result.posterior:
+            for component, draws in _scalars(result, name):
+                rows.append({"component": component, **_describe(draws)})
+    return pd.DataFrame(rows)
+
+
+def node_effects(result: FitResult) -> pd.DataFrame:
+    """Effects of the nodes of the middle layer on the trait.
+
+    Parameters
+    ----------
+    result : FitResult
+        A fit of one trait.
+
+    Returns
+    -------
+    pandas.DataFrame
+        node, mean, sd (trait units per unit of the node, or of its activated value when the
+        activation is not linear), pip (probability that the effect is not zero; 1 with RR-BLUP).
+    """
+    draws = result.posterior.squeeze("trait")
+    effect = draws["node_effect"]
+    pip = _mean(draws["node_included"]) if "node_included" in draws else 1.0
+    return pd.DataFrame(
+        {"node": draws["node"].values, "mean": _mean(effect), "sd": _sd(effect), "pip": pip}
+    )
+
+
+def marker_effects(result: FitResult) -> pd.DataFrame:
+    """Effects of one more copy of the counted allele, on every node and directly on the trait.
+
+    Parameters
+    ----------
+    result : FitResult
+        A fit of one trait.
+
+    Returns
+    -------
+    pandas.DataFrame
+        node, marker, mean, sd, pip (probability that the effect is not zero; 1 with RR-BLUP).
+        With a skip prior the direct effects follow, their node being the trait.
+    """
+    moments = result.moments
+    table = _long_effects(moments, "marker", "node")
+    if "skip_mean" in moments:
+        direct = _long_effects(moments, "skip", "trait")
+        table = pd.concat([table, direct], ignore_index=True)
+    return table
+
+
+def omics_imputed(result: FitResult) -> pd.DataFrame:
+    """Posterior of the omics cells that were missing; latent nodes are not omics.
+
+    Parameters
+    ----------
+    result : FitResult
+        A fit.
+
+    Returns
+    -------
+    pandas.DataFrame
+        id, node, mean, sd (units of the omics column).
+    """
+    omics = result.moments.isel(node=np.flatnonzero(~result.latent.values))
+    observed = result.constant_data["omics_observed"].sel(node=omics["node"])
+    missing = ~observed.transpose("individual", "node").values.astype(bool)
+    rows, columns = np.nonzero(missing)
+    return pd.DataFrame(
+        {
+            "id": omics["individual"].values[rows],
+            "node": omics["node"].values[columns],
+            "mean": omics["omics_mean"].transpose("individual", "node").values[rows, columns],
+            "sd": omics["omics_sd"].transpose("individual", "node").values[rows, columns],
+        }
+    )
+
+
+def summary(result: FitResult) -> pd.DataFrame:
+    """Trait-level scalars and node effects at a glance, with their diagnostics.
+
+    Parameters
+    ----------
+    result : FitResult
+        A fit.
+
+    Returns
+    -------
+    pandas.DataFrame
+        quantity, mean, sd, q05, q50, q95, r_hat, ess_bulk, ess_tail; the last three are NaN for
+        what does not vary and for what the data do not identify.
+    """
+    names = [name for name in _TRAIT_COMPONENTS if name in result.posterior]
+    rows = [
+        {"quantity": quantity, **_describe(draws)}
+        for name in (*names, "node_effect")
+        for quantity, draws in _scalars(result, name)
+    ]
+    return pd.DataFrame(rows).merge(result.diagnostics(), on="quantity", how="left")
+
+
+def _scalars(result: FitResult, name: str) -> list[tuple[str, np.ndarray]]:
+    return list(scalars(result.posterior[name], result.posterior.sizes["trait"]))
+
+
+def _describe(draws: np.ndarray) -> dict[str, float]:
+    q05, q50, q95 = np.quantile(draws, (0.05, 0.5, 0.95))
+    values = draws.astype(float)
+    return {
+        "mean": values.mean(),
+        "sd": values.std(ddof=1),
+        "q05": q05,
+        "q50": q50,
+        "q95": q95,
+    }
+
+
+def _mean(draws: xr.DataArray) -> np.ndarray:
+    return np.asarray(draws.mean(_SAMPLE, dtype=np.float64).values)
+
+
+def _sd(draws: xr.DataArray) -> np.ndarray:
+    # Two passes in float64: float32 draws of a phenotype far from zero would cancel.
+    return np.asarray(draws.astype(np.float64).std(_SAMPLE, ddof=1).values)
+
+
+def _long_effects(moments: xr.Dataset, name: str, response: str) -> pd.DataFrame:
+    columns = {
+        column: moments[f"{name}_{column}"].transpose(response, "marker").values.ravel()
+        for column in ("mean", "sd", "pip")
+    }
+    responses = moments[response].values
+    markers = moments["marker"].values
+    return pd.DataFrame(
+        {
+            "node": np.repeat(responses, len(markers)),
+            "marker": np.tile(markers, len(responses)),
+            **columns,
+        }
+    )
