@@ -59,7 +59,8 @@ def fit(
     Examples
     --------
     >>> import nnmm_jax
-    >>> data = nnmm_jax.simulate(individuals=60, markers=80, omics=3, seed=1).dataset()
+    >>> sizes = nnmm_jax.SimulationSettings(individuals=60, markers=80, omics=3)
+    >>> data = nnmm_jax.simulate(sizes, seed=1).dataset()
     >>> result = nnmm_jax.fit(data, warmup=20, samples=20, chains=2, seed=1, progress=False)
     >>> result.posterior.sizes["individual"]
     60
@@ -117,9 +118,10 @@ def _resolved_priors(prepared: Prepared) -> dict[str, object]:
         "df_residual_trait": data.trait_hyper.df.tolist(),
         "scale_residual_trait": data.trait_hyper.scale.tolist(),
     }
-    for name in ("marker", "node", "skip"):
-        hyper = getattr(data, f"{name}_hyper")
-        if hyper is not None:
-            found[f"df_{name}_effect"] = hyper.df.tolist()
-            found[f"scale_{name}_effect"] = hyper.scale.tolist()
+    hypers = {"marker": data.omics.hyper, "node": data.node_hyper}
+    if data.skip is not None:
+        hypers["skip"] = data.skip.hyper
+    for name, hyper in hypers.items():
+        found[f"df_{name}_effect"] = hyper.df.tolist()
+        found[f"scale_{name}_effect"] = hyper.scale.tolist()
     return found

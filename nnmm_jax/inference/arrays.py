@@ -106,15 +106,24 @@ class Spectrum:
 
 
 @partial(
-    jax.tree_util.register_dataclass, data_fields=["matrix", "rotation", "values"], meta_fields=[]
+    jax.tree_util.register_dataclass, data_fields=["matrix", "basis", "to_terms"], meta_fields=[]
 )
 @dataclass(frozen=True)
 class FixedDesign:
-    """Fixed-effect design: matrix (term, individual), and the eigenvectors and values of XX'."""
+    """Fixed-effect design of some individuals.
+
+    Attributes
+    ----------
+    matrix : (term, individual)
+    basis : (term, individual)
+        Orthonormal rows that span the same space.
+    to_terms : (term, term)
+        Effects of the terms are ``coordinates in the basis @ to_terms``.
+    """
 
     matrix: Array
-    rotation: Array
-    values: Array
+    basis: Array
+    to_terms: Array
 
 
 @partial(
@@ -155,11 +164,40 @@ class ResidualHyper:
 
 @partial(
     jax.tree_util.register_dataclass,
+    data_fields=["design", "markers", "loadings", "spectrum", "spectrum_loadings", "hyper"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class MixedArrays:
+    """Fixed effects and marker effects of a batch of responses on the same individuals.
+
+    Attributes
+    ----------
+    design : FixedDesign
+    markers : MarkerMatrix
+    loadings : (padded marker, term)
+        Products of the markers with the design's basis.
+    spectrum : Spectrum or None
+        Where the marker prior is drawn jointly.
+    spectrum_loadings : (term, rank) or None
+        Products of the design's basis with the eigenvectors.
+    hyper : EffectHyper
+    """
+
+    design: FixedDesign
+    markers: MarkerMatrix
+    loadings: Array
+    spectrum: Spectrum | None
+    spectrum_loadings: Array | None
+    hyper: EffectHyper
+
+
+@partial(
+    jax.tree_util.register_dataclass,
     data_fields=[
-        "markers", "spectrum", "design_omics", "design_trait", "z_start", "observed",
-        "incomplete_rows", "informed_rows", "free_rows", "y", "y_rows", "y_observed",
-        "skip_markers", "skip_spectrum", "fixed_variance", "marker_hyper", "residual_hyper",
-        "node_hyper", "skip_hyper", "trait_hyper", "latent",
+        "omics", "skip", "design_trait", "z_start", "observed", "incomplete_rows",
+        "informed_rows", "free_rows", "y", "y_rows", "y_observed", "residual_hyper",
+        "node_hyper", "trait_hyper", "latent",
     ],
     meta_fields=[],
 )  # fmt: skip
@@ -169,10 +207,12 @@ class ModelData:
 
     Attributes
     ----------
-    markers, spectrum : MarkerMatrix, Spectrum or None
-        Genotypes of all individuals; the spectrum where the marker prior is drawn jointly.
-    design_omics, design_trait : FixedDesign
-        Of all individuals, and of the individuals with a phenotype.
+    omics : MixedArrays
+        Layer 1 -> 2, all individuals.
+    skip : MixedArrays or None
+        Skip connection, phenotyped individuals; its design is ``design_trait``.
+    design_trait : FixedDesign
+        Of the phenotyped individuals.
     z_start : (L, n)
         Observed omics; zero where missing.
     observed : (L, n) bool
@@ -180,16 +220,13 @@ class ModelData:
         Individuals with a missing node: all of them; those with a phenotype; those without.
     y, y_rows, y_observed : (n_y,), (n_y,) int, (n,) bool
         Observed phenotypes, their individuals, and the mask of observed ones.
-    skip_markers, skip_spectrum
-        Genotypes of the phenotyped individuals, with a skip connection only.
-    fixed_variance : scalar
-        Prior variance of fixed effects on the internal scale: large, but proper.
+    residual_hyper, node_hyper, trait_hyper
+        Priors of the nodes' residual variances, the node effects, the trait's residual variance.
     latent : (L,) bool
     """
 
-    markers: MarkerMatrix
-    spectrum: Spectrum | None
-    design_omics: FixedDesign
+    omics: MixedArrays
+    skip: MixedArrays | None
     design_trait: FixedDesign
     z_start: Array
     observed: Array
@@ -199,13 +236,8 @@ class ModelData:
     y: Array
     y_rows: Array
     y_observed: Array
-    skip_markers: MarkerMatrix | None
-    skip_spectrum: Spectrum | None
-    fixed_variance: Array
-    marker_hyper: EffectHyper
     residual_hyper: ResidualHyper
     node_hyper: EffectHyper
-    skip_hyper: EffectHyper | None
     trait_hyper: ResidualHyper
     latent: Array
 
@@ -261,9 +293,39 @@ def build_spectrum(genotypes: np.ndarray, means: np.ndarray) -> Spectrum:
 
 
 def build_fixed_design(matrix: np.ndarray) -> FixedDesign:
-    """Lay a design matrix (individual, term) out as (term, individual) with its eigenvectors."""
+    """Lay a design matrix (individual, term) out as (term, individual) with its basis."""
     dtype = jnp.result_type(float)
-    values, vectors = np.linalg.eigh(matrix.T @ matrix)
+    basis, triangle = np.linalg.qr(matrix)
     return FixedDesign(
-        jnp.asarray(matrix.T, dtype), jnp.asarray(vectors.T, dtype), jnp.asarray(values, dtype)
+        jnp.asarray(matrix.T, dtype),
+        jnp.asarray(basis.T, dtype),
+        jnp.asarray(np.linalg.inv(triangle).T, dtype),
+    )
+
+
+def build_mixed_arrays(
+    genotypes: np.ndarray,
+    means: np.ndarray,
+    design: FixedDesign,
+    hyper: EffectHyper,
+    joint: bool,
+) -> MixedArrays:
+    """Bundle genotypes (individual, marker) and a fixed-effect design of the same individuals.
+
+    Parameters
+    ----------
+    means : (marker,)
+        Dosage means to centre by.
+    joint : bool
+        Whether marker effects are drawn jointly, which needs the spectrum.
+    """
+    markers = build_marker_matrix(genotypes, means)
+    spectrum = build_spectrum(genotypes, means) if joint else None
+    return MixedArrays(
+        design=design,
+        markers=markers,
+        loadings=markers.project(design.basis).T,
+        spectrum=spectrum,
+        spectrum_loadings=None if spectrum is None else design.basis @ spectrum.vectors.T,
+        hyper=hyper,
     )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, random
 
 from nnmm_jax.inference.arrays import ModelData
-from nnmm_jax.inference.blocks.markers import draw_marker_effects
+from nnmm_jax.inference.blocks.mixed_model import draw_marker_effects
 from nnmm_jax.inference.state import State
 from nnmm_jax.inference.sweep import SweepSettings
 
@@ -39,9 +39,9 @@ def _empty(shape: tuple[int, ...], dtype: jnp.dtype) -> Moments:
 def empty_accumulators(data: ModelData) -> Accumulators:
     """Accumulators with nothing in them."""
     dtype = data.z_start.dtype
-    n_nodes, n_markers = data.z_start.shape[0], data.markers.n_markers
+    n_nodes, n_markers = data.z_start.shape[0], data.omics.markers.n_markers
     zero = jnp.zeros((), dtype)
-    skip = None if data.skip_markers is None else _empty((1, n_markers), dtype)
+    skip = None if data.skip is None else _empty((1, n_markers), dtype)
     return Accumulators(
         zero,
         _empty(data.z_start.shape, dtype),
@@ -79,16 +79,16 @@ def accumulate_effects(
     """Add marker and skip effects of this state to the moments."""
     key_markers, key_skip = random.split(key)
     count = sums.effects_count + 1
-    effects = draw_marker_effects(key_markers, state.markers, data.markers, data.spectrum)
+    effects = draw_marker_effects(key_markers, state.markers, data.omics)
     signs = node_signs(state, data, settings)[:, None]
-    effects = signs * effects[:, : data.markers.n_markers]
+    effects = signs * effects[:, : data.omics.markers.n_markers]
     sums = sums._replace(
         effects_count=count, markers=update_moments(sums.markers, count, effects)
     )
-    if sums.skip is None or data.skip_markers is None or state.skip is None:
+    if sums.skip is None or data.skip is None or state.skip is None:
         return sums
-    skip = draw_marker_effects(key_skip, state.skip, data.skip_markers, data.skip_spectrum)
-    skip = skip[:, : data.markers.n_markers]
+    skip = draw_marker_effects(key_skip, state.skip, data.skip)
+    skip = skip[:, : data.omics.markers.n_markers]
     return sums._replace(skip=update_moments(sums.skip, count, skip))
 
 
@@ -111,17 +111,16 @@ def draw_quantities(
     """
     activation = settings.activate
     w = state.nodes.coef[0]
-    explained = state.beta @ data.design_omics.matrix
+    explained = state.beta @ data.omics.design.matrix
     genetic = state.z - explained - state.residual
     base = jnp.mean(explained, axis=-1, keepdims=True)
     sd = jnp.sqrt(state.var_e)[:, None]
     mediated = _centre(w @ activation.expectation(genetic + base, sd))
     total = w @ activation.function(state.z)
     direct = jnp.zeros_like(mediated)
-    if state.skip is not None and data.skip_markers is not None:
-        # Same key as the accumulator's draw is not needed: both are draws given the state.
-        effects = draw_marker_effects(key, state.skip, data.skip_markers, data.skip_spectrum)
-        direct = _centre(data.markers.predict(effects)[0])
+    if state.skip is not None and data.skip is not None:
+        effects = draw_marker_effects(key, state.skip, data.skip)
+        direct = _centre(data.omics.markers.predict(effects)[0])
     signs = node_signs(state, data, settings)
     var_genetic = jnp.var(genetic, axis=-1)
     draw = {

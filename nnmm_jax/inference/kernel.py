@@ -172,7 +172,9 @@ class NNMMKernel(MCMCKernel):  # type: ignore[misc]
             return accumulate_effects(key, one, data, settings, sums)
 
         draw, sums = jax.vmap(keep)(keys, chain, sums)
-        every = 1 if data.spectrum is None and data.skip_spectrum is None else JOINT_EFFECTS_EVERY
+        parts = [arrays for arrays in (data.omics, data.skip) if arrays is not None]
+        joint = any(arrays.spectrum is not None for arrays in parts)
+        every = JOINT_EFFECTS_EVERY if joint else 1
         sums = lax.cond(
             (kept - 1) % every == 0,
             lambda: jax.vmap(keep_effects)(keys, chain, sums),

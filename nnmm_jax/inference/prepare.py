@@ -17,20 +17,16 @@ from nnmm_jax.errors import InputError
 from nnmm_jax.inference.arrays import (
     EffectHyper,
     FixedDesign,
-    MarkerMatrix,
     ModelData,
     ResidualHyper,
-    Spectrum,
     build_fixed_design,
-    build_marker_matrix,
-    build_spectrum,
+    build_mixed_arrays,
     marker_means,
 )
 from nnmm_jax.network.activations import Activation
 from nnmm_jax.network.priors import Prior, as_prior
 from nnmm_jax.network.spec import Network
 
-FIXED_SD = 100.0  # prior sd of fixed effects in standard deviations of the response: nearly flat
 MAX_SPECTRUM = 6000  # largest eigenproblem solved for a joint draw; beyond, markers are swept
 _RESIDUAL_DF = 4.0
 
@@ -118,14 +114,6 @@ def _scaled_design(design: Design, rows: np.ndarray | slice) -> tuple[FixedDesig
     return build_fixed_design((design.matrix / factor)[rows]), factor
 
 
-def _genotype_arrays(
-    genotypes: np.ndarray, means: np.ndarray, prior: Prior
-) -> tuple[MarkerMatrix, Spectrum | None]:
-    joint = not prior.spike and min(genotypes.shape) <= MAX_SPECTRUM
-    spectrum = build_spectrum(genotypes, means) if joint else None
-    return build_marker_matrix(genotypes, means), spectrum
-
-
 def marker_variance_sum(genotypes: np.ndarray, means: np.ndarray) -> float:
     """Sum of the markers' variances after imputation by the mean."""
     total = 0.0
@@ -157,6 +145,11 @@ def _activated_variance(z: np.ndarray, latent: np.ndarray, activation: Activatio
     total = float(np.nanvar(active[~latent], axis=1).sum()) if (~latent).any() else 0.0
     quantiles = norm.ppf((np.arange(2000) + 0.5) / 2000)
     return total + int(latent.sum()) * float(np.var(np.asarray(activation.function(quantiles))))
+
+
+def _joint(prior: Prior, genotypes: np.ndarray) -> bool:
+    """Whether effects with this prior are drawn jointly: normal, and the eigenproblem feasible."""
+    return not prior.spike and min(genotypes.shape) <= MAX_SPECTRUM
 
 
 def _check(dataset: Dataset, network: Network) -> None:
@@ -206,12 +199,18 @@ def prepare(dataset: Dataset, network: Network) -> Prepared:
     x_trait, trait_terms = _scaled_design(trait_design, y_rows)
 
     means = marker_means(dataset.genotypes)
-    markers, spectrum = _genotype_arrays(dataset.genotypes, means, marker_prior)
     variance_sum = marker_variance_sum(dataset.genotypes, means)
     node_variance = np.ones(z.shape[0])
     if not network.standardize:
         node_variance[~latent] = np.nanvar(z[~latent], axis=1)
     marker_mean = expected_variance(marker_prior, marker_prior.share, node_variance, variance_sum)
+    omics = build_mixed_arrays(
+        dataset.genotypes,
+        means,
+        x_omics,
+        _effect_hyper(marker_prior, marker_mean),
+        _joint(marker_prior, dataset.genotypes),
+    )
 
     # Several sets of effects on the trait divide their shares, so that a residual is left.
     n_sets = 1 if skip_prior is None else 2
@@ -219,20 +218,23 @@ def prepare(dataset: Dataset, network: Network) -> Prepared:
     one = np.ones(1)
     node_share = node_prior.share / n_sets
     node_mean_variance = expected_variance(node_prior, node_share, one, activated)
-    skip_markers, skip_spectrum, skip_hyper, skip_share = None, None, None, 0.0
+    skip, skip_share = None, 0.0
     if skip_prior is not None:
         skip_share = skip_prior.share / n_sets
-        skip_markers, skip_spectrum = _genotype_arrays(
-            dataset.genotypes[y_rows], means, skip_prior
-        )
         skip_mean = expected_variance(skip_prior, skip_share, one, variance_sum)
-        skip_hyper = _effect_hyper(skip_prior, skip_mean)
+        genotypes = dataset.genotypes[y_rows]
+        skip = build_mixed_arrays(
+            genotypes,
+            means,
+            x_trait,
+            _effect_hyper(skip_prior, skip_mean),
+            _joint(skip_prior, genotypes),
+        )
 
     incomplete = ~observed.all(axis=0)
     data = ModelData(
-        markers=markers,
-        spectrum=spectrum,
-        design_omics=x_omics,
+        omics=omics,
+        skip=skip,
         design_trait=x_trait,
         z_start=jnp.asarray(np.nan_to_num(z), dtype),
         observed=jnp.asarray(observed),
@@ -242,13 +244,8 @@ def prepare(dataset: Dataset, network: Network) -> Prepared:
         y=jnp.asarray((y - trait_mean) / trait_sd, dtype),
         y_rows=jnp.asarray(y_rows),
         y_observed=jnp.asarray(y_observed),
-        skip_markers=skip_markers,
-        skip_spectrum=skip_spectrum,
-        fixed_variance=jnp.asarray(FIXED_SD**2, dtype),
-        marker_hyper=_effect_hyper(marker_prior, marker_mean),
         residual_hyper=_residual_hyper((1.0 - marker_prior.share) * node_variance, latent),
         node_hyper=_effect_hyper(node_prior, node_mean_variance),
-        skip_hyper=skip_hyper,
         trait_hyper=_residual_hyper(np.asarray(1.0 - node_share - skip_share), np.asarray(False)),
         latent=jnp.asarray(latent),
     )

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array, random
 
-from nnmm_jax.inference.arrays import EffectHyper, MarkerMatrix, ModelData, Spectrum
+from nnmm_jax.inference.arrays import EffectHyper, MixedArrays, ModelData
 from nnmm_jax.inference.blocks.missing_hmc import init_adapt
 from nnmm_jax.inference.state import EffectState, State
 
@@ -21,8 +21,10 @@ def _effects(key: Array, hyper: EffectHyper, n_effects: int) -> EffectState:
     return EffectState(coef, _variances(key, hyper.df, hyper.scale), hyper.pi)
 
 
-def _n_coefficients(markers: MarkerMatrix, spectrum: Spectrum | None) -> int:
-    return markers.n_padded if spectrum is None else spectrum.values.shape[0]
+def _marker_effects(key: Array, arrays: MixedArrays) -> EffectState:
+    spectrum = arrays.spectrum
+    size = arrays.markers.n_padded if spectrum is None else spectrum.values.shape[0]
+    return _effects(key, arrays.hyper, size)
 
 
 def start_state(key: Array, data: ModelData, linear: bool) -> State:
@@ -36,22 +38,16 @@ def start_state(key: Array, data: ModelData, linear: bool) -> State:
     z = jnp.where(data.observed, data.z_start, noise)
     residual_hyper = data.residual_hyper
     var_e = _variances(keys[1], residual_hyper.df, residual_hyper.scale)
-    skip = None
-    if data.skip_markers is not None and data.skip_hyper is not None:
-        size = _n_coefficients(data.skip_markers, data.skip_spectrum)
-        skip = _effects(keys[2], data.skip_hyper, size)
     adapting = not linear and data.informed_rows.shape[0] > 0
     return State(
         z=z,
         residual=z,
-        beta=jnp.zeros((z.shape[0], data.design_omics.matrix.shape[0]), z.dtype),
-        markers=_effects(
-            keys[3], data.marker_hyper, _n_coefficients(data.markers, data.spectrum)
-        ),
+        beta=jnp.zeros((z.shape[0], data.omics.design.matrix.shape[0]), z.dtype),
+        markers=_marker_effects(keys[3], data.omics),
         var_e=jnp.where(residual_hyper.fixed, residual_hyper.scale, var_e),
         fixed=jnp.zeros((data.design_trait.matrix.shape[0],), z.dtype),
         nodes=_effects(keys[4], data.node_hyper, z.shape[0]),
-        skip=skip,
+        skip=None if data.skip is None else _marker_effects(keys[2], data.skip),
         direct=jnp.zeros_like(data.y),
         var_y=_variances(keys[5], data.trait_hyper.df, data.trait_hyper.scale),
         adapt=init_adapt(data.informed_rows.shape[0], z.dtype) if adapting else None,

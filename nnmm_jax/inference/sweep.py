@@ -8,10 +8,9 @@ from jax import Array, random
 
 from nnmm_jax.inference.arrays import ModelData
 from nnmm_jax.inference.blocks import (
-    fixed_omics,
-    markers,
     missing_hmc,
     missing_linear,
+    mixed_model,
     residual_variance,
     trait,
 )
@@ -58,7 +57,7 @@ def sweep(
     state, info
     """
     activation = settings.activate
-    names = ("missing", "fixed", "markers", "var_e", "nodes", "skip", "var_y")
+    names = ("missing", "omics", "var_e", "nodes", "skip", "var_y")
     keys = {name: random.fold_in(key, number) for number, name in enumerate(names)}
     info: dict[str, Array] = {}
     if data.incomplete_rows.shape[0]:
@@ -68,8 +67,7 @@ def sweep(
             state, info = missing_hmc.kernel(
                 keys["missing"], state, data, activation, warmup_iteration
             )
-    state, _ = fixed_omics.kernel(keys["fixed"], state, data)
-    state, _ = markers.kernel(keys["markers"], state, data)
+    state, _ = mixed_model.kernel(keys["omics"], state, data)
     state, _ = residual_variance.node_kernel(keys["var_e"], state, data)
     state, _ = trait.kernel(keys["nodes"], state, data, activation, settings.node_spike)
     if state.skip is not None:
@@ -80,8 +78,8 @@ def sweep(
 
 def refreshed_residual(state: State, data: ModelData) -> Array:
     """Compute the residual cache from scratch."""
-    genetic = markers.genetic_values(state.markers, data.markers, data.spectrum)
-    return state.z - state.beta @ data.design_omics.matrix - genetic
+    genetic = mixed_model.genetic_values(state.markers, data.omics)
+    return state.z - state.beta @ data.omics.design.matrix - genetic
 
 
 def count_non_finite(state: State) -> Array:

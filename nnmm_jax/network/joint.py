@@ -10,7 +10,7 @@ import numpyro
 import numpyro.distributions as dist
 from jax import Array
 
-from nnmm_jax.inference.arrays import EffectHyper, MarkerMatrix, ModelData, ResidualHyper
+from nnmm_jax.inference.arrays import EffectHyper, MixedArrays, ModelData, ResidualHyper
 from nnmm_jax.network.activations import Activation
 
 
@@ -49,8 +49,11 @@ def _residual_variance(name: str, hyper: ResidualHyper) -> Array:
     return jnp.where(hyper.fixed, hyper.scale, numpyro.sample(name, prior))
 
 
-def _pad(effects: Array, markers: MarkerMatrix) -> Array:
-    return jnp.pad(effects, ((0, 0), (0, markers.n_padded - markers.n_markers)))
+def _marker_effects(name: str, arrays: MixedArrays, spike: bool) -> Array:
+    """Marker effects, padded as the genotypes are."""
+    effects = _effects(name, arrays.markers.n_markers, arrays.hyper, spike)
+    padding = arrays.markers.n_padded - arrays.markers.n_markers
+    return jnp.pad(effects, ((0, 0), (0, padding)))
 
 
 def model(
@@ -73,20 +76,18 @@ def model(
 
     Notes
     -----
-    Sites: ``beta`` (L, q1); ``var_marker``, ``pi_marker``, ``delta_marker``, ``slab_marker``;
+    Fixed effects are flat. Sites: ``beta`` (L, q1); ``var_marker``, ``pi_marker``, ``delta_marker``, ``slab_marker``;
     ``var_e`` (L,); ``z_missing`` (cells,), ``z_observed`` (cells,), both in row-major order of
     (node, individual); ``fixed`` (q2,); ``var_node``, ``pi_node``, ``delta_node``, ``slab_node``;
     the same with ``skip``; ``var_y``; ``y``.
     """
     n_nodes, _ = data.z_start.shape
-    sd_fixed = jnp.sqrt(data.fixed_variance)
-    n_terms = data.design_omics.matrix.shape[0]
-    beta = numpyro.sample(
-        "beta", dist.Normal(0.0, sd_fixed).expand([n_nodes, n_terms]).to_event(2)
-    )
-    alpha = _effects("marker", data.markers.n_markers, data.marker_hyper, marker_spike)
+    n_terms = data.omics.design.matrix.shape[0]
+    flat = dist.ImproperUniform(dist.constraints.real, (), (n_nodes, n_terms))
+    beta = numpyro.sample("beta", flat)
+    alpha = _marker_effects("marker", data.omics, marker_spike)
     var_e = _residual_variance("var_e", data.residual_hyper)
-    mean = beta @ data.design_omics.matrix + data.markers.predict(_pad(alpha, data.markers))
+    mean = beta @ data.omics.design.matrix + data.omics.markers.predict(alpha)
     sd = jnp.broadcast_to(jnp.sqrt(var_e)[:, None], mean.shape)
 
     missing, seen = jnp.nonzero(~data.observed), jnp.nonzero(data.observed)
@@ -97,11 +98,11 @@ def model(
     )
 
     n_fixed = data.design_trait.matrix.shape[0]
-    fixed = numpyro.sample("fixed", dist.Normal(0.0, sd_fixed).expand([n_fixed]).to_event(1))
+    fixed = numpyro.sample("fixed", dist.ImproperUniform(dist.constraints.real, (), (n_fixed,)))
     w = _effects("node", n_nodes, data.node_hyper, node_spike)[0]
     eta = fixed @ data.design_trait.matrix + w @ activation.function(z[:, data.y_rows])
-    if data.skip_markers is not None and data.skip_hyper is not None:
-        skip = _effects("skip", data.skip_markers.n_markers, data.skip_hyper, skip_spike)
-        eta = eta + data.skip_markers.predict(_pad(skip, data.skip_markers))[0]
+    if data.skip is not None:
+        skip = _marker_effects("skip", data.skip, skip_spike)
+        eta = eta + data.skip.markers.predict(skip)[0]
     var_y = _residual_variance("var_y", data.trait_hyper)
     numpyro.sample("y", dist.Normal(eta, jnp.sqrt(var_y)).to_event(1), obs=data.y)

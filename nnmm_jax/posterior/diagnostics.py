@@ -201,7 +201,7 @@ def _sampler_problems(sample_stats: xr.Dataset) -> list[str]:
         by_chain = sample_stats["accept_prob"].mean("draw", skipna=False)
         if not (low := float(by_chain.values.min())) >= ACCEPTANCE_LIMIT:
             problems.append(
-                f"HMC acceptance {low:.2f} in chain {int(by_chain.values.argmin())} "
+                f"HMC acceptance {low:.2f} in chain {int(np.argmin(by_chain.values))} "
                 f"(limit {ACCEPTANCE_LIMIT})"
             )
     if "non_finite" in sample_stats and (count := int(sample_stats["non_finite"].sum())):

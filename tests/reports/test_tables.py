@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 COLUMNS = {
-    "breeding_values": "id ebv ebv_sd ebv_mediated ebv_direct epv epv_sd y_pred y_pred_sd phenotyped",
+    "breeding_values": (
+        "id ebv ebv_sd ebv_mediated ebv_direct epv epv_sd y_pred y_pred_sd phenotyped"
+    ),
     "variance_components": "component mean sd q05 q50 q95",
     "node_effects": "node mean sd pip",
     "marker_effects": "node marker mean sd pip",

@@ -146,7 +146,7 @@ def coordinate_sweep(gram: Array, rhs: Array, coef: Array, draws: SweepDraws) ->
 def draw_hyper(
     key: Array, coef: Array, effects: EffectState, hyper: EffectHyper, n_effects: int
 ) -> EffectState:
-    """Draw pi and the effects' variance given the effects (response, effect).
+    """Take new effects (response, effect) in, and draw pi and their variance given them.
 
     Only non-zero effects inform the variance: those that are zero are integrated out.
     """
@@ -158,7 +158,7 @@ def draw_hyper(
     variance = variance_conditional(
         hyper.df, hyper.scale, jnp.sum(coef**2, axis=-1), n_nonzero
     ).sample(key_variance)
-    return effects._replace(variance=variance, pi=pi.astype(coef.dtype))
+    return EffectState(coef, variance, pi.astype(coef.dtype))
 
 
 def solve_normal(cholesky: Array, rhs: Array, noise: Array) -> Array:

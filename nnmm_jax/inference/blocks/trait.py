@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array, random
 
@@ -13,7 +12,7 @@ from nnmm_jax.inference.blocks.effects import (
     draw_sweep,
     solve_normal,
 )
-from nnmm_jax.inference.blocks.markers import genetic_values, update_markers
+from nnmm_jax.inference.blocks.mixed_model import MixedState, fixed_conditional, update_mixed
 from nnmm_jax.inference.state import State
 from nnmm_jax.network.activations import Activation
 
@@ -32,13 +31,12 @@ def trait_residual(state: State, data: ModelData, activation: Activation) -> Arr
 class TraitSystem(NamedTuple):
     """Normal equations of the node effects with the fixed effects integrated out.
 
-    The density of node effects w is their prior times ``exp(-(w'gram w - 2 w'rhs) / (2 var_y))``;
-    given them, fixed effects are N(fixed_solve(X (response - w active)), var_y fixed_gram^-1).
+    The density of node effects w is their prior times ``exp(-(w'gram w - 2 w'rhs) / (2 var_y))``.
+    ``active`` are the activated nodes, ``response`` is what fixed and node effects explain.
     """
 
     active: Array
     response: Array
-    fixed_cholesky: Array
     gram: Array
     rhs: Array
 
@@ -50,13 +48,10 @@ def trait_system(state: State, data: ModelData, activation: Activation) -> Trait
     design = data.design_trait
     active = activation.function(state.z[:, data.y_rows])
     response = data.y - state.direct
-    ridge = state.var_y / data.fixed_variance
-    fixed_gram = design.matrix @ design.matrix.T
-    cholesky = jnp.linalg.cholesky(fixed_gram + ridge * jnp.eye(fixed_gram.shape[0]))
     stacked = jnp.concatenate([active, response[None]])
-    half = jax.scipy.linalg.solve_triangular(cholesky, design.matrix @ stacked.T, lower=True)
-    cross = active @ stacked.T - half[:, :-1].T @ half
-    return TraitSystem(active, response, cholesky, cross[:, :-1], cross[:, -1])
+    seen = design.basis @ stacked.T
+    cross = active @ stacked.T - seen[:, :-1].T @ seen
+    return TraitSystem(active, response, cross[:, :-1], cross[:, -1])
 
 
 def _draw_nodes_jointly(key: Array, state: State, system: TraitSystem) -> Array:
@@ -93,28 +88,19 @@ def kernel(
     system = trait_system(state, data, activation)
     draw = _sweep_nodes if spike else _draw_nodes_jointly
     coef = draw(key_nodes, state, system)[None]
-    noise = jnp.sqrt(state.var_y) * random.normal(key_fixed, state.fixed.shape, state.fixed.dtype)
-    rhs = data.design_trait.matrix @ (system.response - coef[0] @ system.active)
-    fixed = solve_normal(system.fixed_cholesky, rhs, noise)
+    seen = (system.response - coef @ system.active) @ data.design_trait.basis.T
+    coordinates = fixed_conditional(seen, state.var_y[None]).sample(key_fixed)[0]
     nodes = draw_hyper(key_hyper, coef, state.nodes, data.node_hyper, coef.shape[-1])
-    return state._replace(nodes=nodes._replace(coef=coef), fixed=fixed), {}
+    return state._replace(nodes=nodes, fixed=coordinates @ data.design_trait.to_terms), {}
 
 
 def skip_kernel(
     key: Array, state: State, data: ModelData, activation: Activation
 ) -> tuple[State, dict[str, Array]]:
-    """Gibbs block: marker effects straight on the phenotype, with their variance and pi."""
+    """Gibbs block: fixed and marker effects straight on the phenotype, marker variance and pi."""
     assert state.skip is not None
-    assert data.skip_markers is not None
-    assert data.skip_hyper is not None
-    skip, _ = update_markers(
-        key,
-        state.skip,
-        trait_residual(state, data, activation)[None],
-        state.var_y[None],
-        data.skip_markers,
-        data.skip_spectrum,
-        data.skip_hyper,
-    )
-    direct = genetic_values(skip, data.skip_markers, data.skip_spectrum)[0]
-    return state._replace(skip=skip, direct=direct), {}
+    assert data.skip is not None
+    residual = trait_residual(state, data, activation)[None]
+    current = MixedState(state.skip, state.fixed[None], state.direct[None], residual)
+    new = update_mixed(key, current, state.var_y[None], data.skip)
+    return state._replace(skip=new.effects, fixed=new.fixed[0], direct=new.genetic[0]), {}
