@@ -38,7 +38,7 @@ _HOME = {
     "read_dataset": "nnmm_jax.data.align",
     "simulate": "nnmm_jax.network.simulate",
 }
-__all__ = list(_HOME)  # noqa: PLE0604
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> object:

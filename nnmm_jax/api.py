@@ -73,9 +73,7 @@ def fit(
     seconds = {"setup": time.perf_counter() - began}
     output = run_chains(prepared.data, sweep_settings(network), settings)
     seconds |= output.seconds
-    groups = assemble(
-        dataset, prepared, output, linear=network.activate.linear, seed=settings.seed
-    )
+    groups = assemble(dataset, prepared, output, linear=network.activate.linear, seed=settings.seed)
     run = {
         "settings": {**_describe(network), **asdict(settings)},
         "priors": _resolved_priors(prepared),

@@ -83,25 +83,21 @@ class RunOutput:
 class _Clock:
     """Seconds of each piece; the first of each size includes its compilation."""
 
-    pieces: dict[tuple[str, int], list[float]] = field(default_factory=dict)
-
-    def add(self, phase: str, size: int, seconds: float) -> None:
-        self.pieces.setdefault((phase, size), []).append(seconds)
+    pieces: list[tuple[str, int, float]] = field(default_factory=list)
 
     def report(self) -> dict[str, float]:
-        """Split off compilation: what the first piece of a size took beyond the median sweep."""
+        """Split off compilation: what the first piece of a size took beyond the later ones."""
         total = {"warmup": 0.0, "sampling": 0.0}
-        for (phase, _), times in self.pieces.items():
-            total[phase] += sum(times)
-        compilation, seen = 0.0, set()
-        for (phase, size), times in self.pieces.items():
-            others = [t for (_, s), ts in self.pieces.items() if s == size for t in ts]
-            if size not in seen:
-                seen.add(size)
-                usual = statistics.median(others) if len(others) > 1 else 0.0
-                extra = max(0.0, times[0] - usual)
-                total[phase] -= extra
-                compilation += extra
+        by_size: dict[int, list[tuple[str, float]]] = {}
+        for phase, size, seconds in self.pieces:
+            total[phase] += seconds
+            by_size.setdefault(size, []).append((phase, seconds))
+        compilation = 0.0
+        for (phase, first), *later in by_size.values():
+            usual = statistics.median(seconds for _, seconds in later) if later else 0.0
+            extra = max(0.0, first - usual)
+            total[phase] -= extra
+            compilation += extra
         return {"compilation": compilation, **total}
 
 
@@ -167,7 +163,8 @@ def run_chains(data: ModelData, sweep: SweepSettings, settings: RunSettings) -> 
     kernel, clock = NNMMKernel(sweep), _Clock()
     began = time.perf_counter()
     keys = chain_keys(settings.seed, settings.chains)
-    state = kernel.init(keys, settings.warmup, None, (data,), {})
+    start = jax.jit(lambda keys, data: kernel.init(keys, settings.warmup, None, (data,), {}))
+    state = start(keys, data)
     pieces: dict[int, Any] = {}
     size = piece_size(settings.warmup, settings.samples)
     kept: list[Any] = []
@@ -183,7 +180,7 @@ def run_chains(data: ModelData, sweep: SweepSettings, settings: RunSettings) -> 
                 state, collected = jax.block_until_ready(pieces[n_sweeps](state, data))
                 if phase == "sampling":
                     kept.append(jax.tree.map(np.asarray, collected))
-                clock.add(phase, n_sweeps, time.perf_counter() - began)
+                clock.pieces.append((phase, n_sweeps, time.perf_counter() - began))
                 began = time.perf_counter()
                 bar.update(n_sweeps)
     joined = {

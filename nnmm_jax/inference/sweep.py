@@ -11,8 +11,8 @@ from nnmm_jax.inference.blocks import (
     missing_hmc,
     missing_linear,
     mixed_model,
-    residual_variance,
     trait,
+    variances,
 )
 from nnmm_jax.inference.state import State
 from nnmm_jax.network.activations import Activation, activation_by_name
@@ -57,7 +57,7 @@ def sweep(
     state, info
     """
     activation = settings.activate
-    names = ("missing", "omics", "var_e", "nodes", "skip", "var_y")
+    names = ("missing", "omics", "nodes", "skip", "variances")
     keys = {name: random.fold_in(key, number) for number, name in enumerate(names)}
     info: dict[str, Array] = {}
     if data.incomplete_rows.shape[0]:
@@ -68,11 +68,10 @@ def sweep(
                 keys["missing"], state, data, activation, warmup_iteration
             )
     state, _ = mixed_model.kernel(keys["omics"], state, data)
-    state, _ = residual_variance.node_kernel(keys["var_e"], state, data)
     state, _ = trait.kernel(keys["nodes"], state, data, activation, settings.node_spike)
     if state.skip is not None:
         state, _ = trait.skip_kernel(keys["skip"], state, data, activation)
-    state, _ = residual_variance.trait_kernel(keys["var_y"], state, data, activation)
+    state, _ = variances.kernel(keys["variances"], state, data, activation)
     return state, {**info, "non_finite": count_non_finite(state)}
 
 

@@ -43,7 +43,8 @@ class Activation:
     --------
     >>> import jax.numpy as jnp
     >>> from nnmm_jax.network.activations import activation_by_name
-    >>> float(activation_by_name("relu").expectation(jnp.array(0.0), jnp.array(1.0)).round(4))
+    >>> relu = activation_by_name("relu")
+    >>> round(float(relu.expectation(jnp.array(0.0), jnp.array(1.0))), 4)
     0.3989
     """
 
@@ -95,7 +96,9 @@ def _leaky_expectation(mean: Array, sd: Array) -> Array:
 
 
 _ENTRIES = (
-    Activation("linear", lambda z: z, lambda mean, sd: mean + 0.0 * sd, symmetric=True, linear=True),
+    Activation(
+        "linear", lambda z: z, lambda mean, sd: mean + 0.0 * sd, symmetric=True, linear=True
+    ),
     Activation("tanh", jnp.tanh, gauss_hermite_expectation(jnp.tanh), symmetric=True),
     Activation(
         "sigmoid", jax.nn.sigmoid, gauss_hermite_expectation(jax.nn.sigmoid), symmetric=True

@@ -27,9 +27,7 @@ def _effects(name: str, n_effects: int, hyper: EffectHyper, spike: bool) -> Arra
     ``delta * slab``; a slab whose delta is 0 has its prior and touches nothing else.
     """
     shape = (hyper.scale.shape[0], n_effects)
-    variance = numpyro.sample(
-        f"var_{name}", variance_prior(hyper.df, hyper.scale).to_event(1)
-    )
+    variance = numpyro.sample(f"var_{name}", variance_prior(hyper.df, hyper.scale).to_event(1))
     sd = jnp.broadcast_to(jnp.sqrt(variance)[:, None], shape)
     slab = numpyro.sample(f"slab_{name}", dist.Normal(0.0, sd).to_event(2))
     if not spike:
@@ -76,10 +74,10 @@ def model(
 
     Notes
     -----
-    Fixed effects are flat. Sites: ``beta`` (L, q1); ``var_marker``, ``pi_marker``, ``delta_marker``, ``slab_marker``;
-    ``var_e`` (L,); ``z_missing`` (cells,), ``z_observed`` (cells,), both in row-major order of
-    (node, individual); ``fixed`` (q2,); ``var_node``, ``pi_node``, ``delta_node``, ``slab_node``;
-    the same with ``skip``; ``var_y``; ``y``.
+    Fixed effects are flat. Sites: ``beta`` (L, q1); ``var_marker``, ``pi_marker``,
+    ``delta_marker``, ``slab_marker``; ``var_e`` (L,); ``z_missing`` (cells,), ``z_observed``
+    (cells,), both in row-major order of (node, individual); ``fixed`` (q2,); ``var_node``,
+    ``pi_node``, ``delta_node``, ``slab_node``; the same with ``skip``; ``var_y``; ``y``.
     """
     n_nodes, _ = data.z_start.shape
     n_terms = data.omics.design.matrix.shape[0]

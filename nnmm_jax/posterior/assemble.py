@@ -100,19 +100,20 @@ def pool(moments: Moments, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
 def _moments(output: RunOutput, scaling: Scaling) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     sums = output.sums
     sd = scaling.node_sd[:, None]
-    mean, spread, pip = pool(sums.markers, sums.effects_count)
-    found = {
+    effects_count = np.asarray(sums.effects_count)
+    mean, spread, pip = pool(sums.markers, effects_count)
+    found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
         "marker_mean": (("node", "marker"), mean * sd),
         "marker_sd": (("node", "marker"), spread * sd),
         "marker_pip": (("node", "marker"), pip),
     }
     if sums.skip is not None:
-        parts = pool(sums.skip, sums.effects_count)
+        parts = pool(sums.skip, effects_count)
         for name, value, factor in zip(
             ("mean", "sd", "pip"), parts, (scaling.trait_sd, scaling.trait_sd, 1.0), strict=True
         ):
             found[f"skip_{name}"] = (("marker", "trait"), value.T * factor)
-    z_mean, z_sd, _ = pool(sums.z, sums.count)
+    z_mean, z_sd, _ = pool(sums.z, np.asarray(sums.count))
     found["omics_mean"] = (("individual", "node"), (z_mean * sd + scaling.node_mean[:, None]).T)
     found["omics_sd"] = (("individual", "node"), (z_sd * sd).T)
     return found

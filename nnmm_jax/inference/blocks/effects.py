@@ -2,13 +2,11 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, lax, random
 
 from nnmm_jax.inference.arrays import EffectHyper
-from nnmm_jax.inference.state import EffectState
 
 
 def variance_conditional(
@@ -141,27 +139,3 @@ def coordinate_sweep(gram: Array, rhs: Array, coef: Array, draws: SweepDraws) ->
         return rhs, lax.dynamic_update_index_in_dim(new, value, j, axis=0)
 
     return lax.fori_loop(0, coef.shape[0], step, (rhs, jnp.zeros_like(coef)))[1]
-
-
-def draw_hyper(
-    key: Array, coef: Array, effects: EffectState, hyper: EffectHyper, n_effects: int
-) -> EffectState:
-    """Take new effects (response, effect) in, and draw pi and their variance given them.
-
-    Only non-zero effects inform the variance: those that are zero are integrated out.
-    """
-    key_pi, key_variance = random.split(key)
-    n_nonzero = jnp.sum(coef != 0, axis=-1)
-    pi = effects.pi
-    if hyper.estimate_pi:
-        pi = pi_conditional(hyper, n_effects - n_nonzero, n_nonzero).sample(key_pi)
-    variance = variance_conditional(
-        hyper.df, hyper.scale, jnp.sum(coef**2, axis=-1), n_nonzero
-    ).sample(key_variance)
-    return EffectState(coef, variance, pi.astype(coef.dtype))
-
-
-def solve_normal(cholesky: Array, rhs: Array, noise: Array) -> Array:
-    """Draw from N(P^-1 rhs, P^-1) given the lower Cholesky factor of the precision P."""
-    half = jax.scipy.linalg.solve_triangular(cholesky, rhs, lower=True)
-    return jax.scipy.linalg.solve_triangular(cholesky, half + noise, lower=True, trans=1)

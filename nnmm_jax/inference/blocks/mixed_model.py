@@ -1,4 +1,4 @@
-"""Fixed effects and marker effects of a batch of responses, with the markers' variance and pi.
+"""Fixed effects and marker effects of a batch of responses.
 
 Serves the middle layer (all nodes at once) and the skip connection (the phenotype). Fixed effects
 have a flat prior and are integrated out, or marker effects are, whichever comes first, so that
@@ -10,15 +10,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, lax, random
+from jax.scipy.linalg import cho_solve
 
-from nnmm_jax.inference.arrays import EffectHyper, MixedArrays, ModelData, Spectrum
+from nnmm_jax.inference.arrays import MixedArrays, ModelData, Spectrum
 from nnmm_jax.inference.blocks.effects import (
     coordinate_sweep,
-    draw_hyper,
     SweepDraws,
     draw_sweep,
-    solve_normal,
-    variance_conditional,
 )
 from nnmm_jax.inference.blocks.scale_move import scale_move
 from nnmm_jax.inference.state import EffectState, State
@@ -43,22 +41,13 @@ def joint_conditional(
     return dist.Normal(share * projected, jnp.sqrt(share * var_e[:, None]))
 
 
-def joint_variance_conditional(
-    spectrum: Spectrum, coef: Array, hyper: EffectHyper
-) -> dist.InverseGamma:
-    """Conditional of the marker variance under a normal prior given the genetic values alone.
-
-    Directions of the marker effects which the genotypes do not show are integrated out, so the
-    count is the rank, not the number of markers.
-    """
-    scaled = jnp.sum(coef**2 / spectrum.values, axis=-1)
-    return variance_conditional(hyper.df, hyper.scale, scaled, spectrum.values.shape[0])
-
-
-def marginal_fixed_system(
+def marginal_fixed_conditional(
     arrays: MixedArrays, response: Array, var_e: Array, variance: Array
-) -> tuple[Array, Array]:
-    """Normal equations of the fixed effects with the marker effects integrated out.
+) -> dist.MultivariateNormal:
+    """Conditional of the fixed effects with normal marker effects integrated out.
+
+    Generalised least squares with covariance ``M'M variance + var_e I``, diagonal in the
+    eigenvectors' coordinates.
 
     Parameters
     ----------
@@ -66,9 +55,8 @@ def marginal_fixed_system(
 
     Returns
     -------
-    precision, rhs : (response, term, term), (response, term)
-        Of the coordinates in the design's basis, whose density is N(precision^-1 rhs,
-        precision^-1).
+    MultivariateNormal, (response, term)
+        Of the coordinates in the design's basis.
     """
     assert arrays.spectrum is not None
     assert arrays.spectrum_loadings is not None
@@ -80,7 +68,8 @@ def marginal_fixed_system(
     precision = weighted @ loadings.T + outside / var_e[:, None, None]
     left = response @ arrays.design.basis.T - projected @ loadings.T
     rhs = jnp.einsum("ltr,lr->lt", weighted, projected) + left / var_e[:, None]
-    return precision, rhs
+    mean = cho_solve((jnp.linalg.cholesky(precision), True), rhs[..., None])[..., 0]
+    return dist.MultivariateNormal(mean, precision_matrix=precision)
 
 
 def _draw_jointly(
@@ -94,9 +83,7 @@ def _draw_jointly(
     """
     assert arrays.spectrum is not None
     key_fixed, key_coef = random.split(key)
-    precision, rhs = marginal_fixed_system(arrays, response, var_e, effects.variance)
-    noise = random.normal(key_fixed, rhs.shape, rhs.dtype)
-    fixed = solve_normal(jnp.linalg.cholesky(precision), rhs[..., None], noise[..., None])[..., 0]
+    fixed = marginal_fixed_conditional(arrays, response, var_e, effects.variance).sample(key_fixed)
     response = response - fixed @ arrays.design.basis
     projected = response @ arrays.spectrum.vectors.T
     coef = joint_conditional(arrays.spectrum, projected, var_e, effects.variance).sample(key_coef)
@@ -181,27 +168,24 @@ class MixedState(NamedTuple):
 
 
 def update_mixed(key: Array, state: MixedState, var_e: Array, arrays: MixedArrays) -> MixedState:
-    """Update fixed effects, marker effects, their variance and pi.
+    """Update fixed effects and marker effects, and the scale of the latter with their variance.
 
     Parameters
     ----------
     var_e : (response,)
         Residual variances.
     """
-    key_draw, key_hyper, key_scale = random.split(key, 3)
+    key_draw, key_scale = random.split(key)
     effects = state.effects
     without_fixed = state.residual + state.fixed @ arrays.design.matrix
     response = without_fixed + state.genetic
     if arrays.spectrum is not None:
         coordinates, coef, residual = _draw_jointly(key_draw, effects, response, var_e, arrays)
-        variance = joint_variance_conditional(arrays.spectrum, coef, arrays.hyper)
-        effects = EffectState(coef, variance.sample(key_hyper), effects.pi)
     else:
         coordinates, coef, residual = _sweep(key_draw, effects, without_fixed, var_e, arrays)
-        effects = draw_hyper(key_hyper, coef, effects, arrays.hyper, arrays.markers.n_markers)
     genetic = response - coordinates @ arrays.design.basis - residual
     effects, genetic, residual = scale_move(
-        key_scale, effects, genetic, residual, var_e, arrays.hyper
+        key_scale, effects._replace(coef=coef), genetic, residual, var_e, arrays.hyper
     )
     return MixedState(effects, coordinates @ arrays.design.to_terms, genetic, residual)
 
@@ -230,7 +214,7 @@ def draw_marker_effects(key: Array, effects: EffectState, arrays: MixedArrays) -
 
 
 def kernel(key: Array, state: State, data: ModelData) -> tuple[State, dict[str, Array]]:
-    """Gibbs block: fixed and marker effects on the middle layer, marker variances and pi."""
+    """Gibbs block: fixed and marker effects on the middle layer."""
     genetic = state.z - state.beta @ data.omics.design.matrix - state.residual
     current = MixedState(state.markers, state.beta, genetic, state.residual)
     new = update_mixed(key, current, state.var_e, data.omics)

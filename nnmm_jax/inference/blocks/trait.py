@@ -3,14 +3,14 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpyro.distributions as dist
 from jax import Array, random
+from jax.scipy.linalg import cho_solve
 
 from nnmm_jax.inference.arrays import ModelData
 from nnmm_jax.inference.blocks.effects import (
     coordinate_sweep,
-    draw_hyper,
     draw_sweep,
-    solve_normal,
 )
 from nnmm_jax.inference.blocks.mixed_model import MixedState, fixed_conditional, update_mixed
 from nnmm_jax.inference.state import State
@@ -54,11 +54,13 @@ def trait_system(state: State, data: ModelData, activation: Activation) -> Trait
     return TraitSystem(active, response, cross[:, :-1], cross[:, -1])
 
 
-def _draw_nodes_jointly(key: Array, state: State, system: TraitSystem) -> Array:
-    ridge = state.var_y / state.nodes.variance[0]
-    cholesky = jnp.linalg.cholesky(system.gram + ridge * jnp.eye(system.gram.shape[0]))
-    noise = jnp.sqrt(state.var_y) * random.normal(key, system.rhs.shape, system.rhs.dtype)
-    return solve_normal(cholesky, system.rhs, noise)
+def joint_conditional(state: State, system: TraitSystem) -> dist.MultivariateNormal:
+    """Conditional of all node effects under a normal prior, fixed effects integrated out."""
+    ridge = jnp.eye(system.gram.shape[0], dtype=system.gram.dtype) / state.nodes.variance[0]
+    precision = system.gram / state.var_y + ridge
+    cholesky = jnp.linalg.cholesky(precision)
+    mean = cho_solve((cholesky, True), system.rhs / state.var_y)
+    return dist.MultivariateNormal(mean, precision_matrix=precision)
 
 
 def _sweep_nodes(key: Array, state: State, system: TraitSystem) -> Array:
@@ -77,27 +79,29 @@ def _sweep_nodes(key: Array, state: State, system: TraitSystem) -> Array:
 def kernel(
     key: Array, state: State, data: ModelData, activation: Activation, spike: bool
 ) -> tuple[State, dict[str, Array]]:
-    """Gibbs block: (node effects, fixed effects), then the node effects' variance and pi.
+    """Gibbs block: node effects with the fixed effects integrated out, then fixed effects.
 
     Parameters
     ----------
     spike : bool
         Whether the node prior has a spike (one sweep over nodes) or not (one joint draw).
     """
-    key_nodes, key_fixed, key_hyper = random.split(key, 3)
+    key_nodes, key_fixed = random.split(key)
     system = trait_system(state, data, activation)
-    draw = _sweep_nodes if spike else _draw_nodes_jointly
-    coef = draw(key_nodes, state, system)[None]
+    if spike:
+        coef = _sweep_nodes(key_nodes, state, system)[None]
+    else:
+        coef = joint_conditional(state, system).sample(key_nodes)[None]
     seen = (system.response - coef @ system.active) @ data.design_trait.basis.T
     coordinates = fixed_conditional(seen, state.var_y[None]).sample(key_fixed)[0]
-    nodes = draw_hyper(key_hyper, coef, state.nodes, data.node_hyper, coef.shape[-1])
+    nodes = state.nodes._replace(coef=coef)
     return state._replace(nodes=nodes, fixed=coordinates @ data.design_trait.to_terms), {}
 
 
 def skip_kernel(
     key: Array, state: State, data: ModelData, activation: Activation
 ) -> tuple[State, dict[str, Array]]:
-    """Gibbs block: fixed and marker effects straight on the phenotype, marker variance and pi."""
+    """Gibbs block: fixed and marker effects straight on the phenotype."""
     assert state.skip is not None
     assert data.skip is not None
     residual = trait_residual(state, data, activation)[None]
