@@ -152,9 +152,20 @@ def _joint(prior: Prior, genotypes: np.ndarray) -> bool:
     return not prior.spike and min(genotypes.shape) <= MAX_SPECTRUM
 
 
+def latent_names(network: Network) -> tuple[str, ...]:
+    """Names of the latent nodes."""
+    return tuple(f"latent{k + 1}" for k in range(network.latent))
+
+
 def _check(dataset: Dataset, network: Network) -> None:
     if dataset.omics.shape[1] + network.latent == 0:
         raise InputError("the network has no middle layer: give omics, or latent nodes (latent=K)")
+    latent = latent_names(network)
+    taken = [name for name in latent if name in set(dataset.omics_names)]
+    if taken:
+        raise InputError(
+            f"omics column {taken[0]!r} has the name of a latent node: rename it in the omics table"
+        )
 
 
 def prepare(dataset: Dataset, network: Network) -> Prepared:
@@ -250,7 +261,7 @@ def prepare(dataset: Dataset, network: Network) -> Prepared:
         latent=jnp.asarray(latent),
     )
     scaling = Scaling(node_mean, node_sd, trait_mean, trait_sd, omics_terms, trait_terms)
-    names = (*dataset.omics_names, *(f"latent{k + 1}" for k in range(network.latent)))
+    names = (*(str(name) for name in dataset.omics_names), *latent_names(network))
     return Prepared(
         data, scaling, names, omics_design, trait_design, (trait_design.matrix / trait_terms).T
     )

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -119,6 +120,19 @@ def chain_keys(seed: int, chains: int) -> Array:
     return keys if chains > 1 else keys[0]
 
 
+@lru_cache(maxsize=16)
+def compiled_start(
+    sweep: SweepSettings, warmup: int
+) -> tuple[NNMMKernel, Callable[[Array, ModelData], KernelState]]:
+    """Return a kernel and its compiled start, the same ones for the same settings.
+
+    Further fits in a process, as in cross-validation, then compile nothing anew where shapes agree.
+    """
+    kernel = NNMMKernel(sweep)
+    return kernel, jax.jit(lambda keys, data: kernel.init(keys, warmup, None, (data,), {}))
+
+
+@lru_cache(maxsize=64)
 def compiled_piece(
     kernel: NNMMKernel, chains: int, n_sweeps: int
 ) -> Callable[[KernelState, ModelData], tuple[KernelState, dict[str, dict[str, Array]]]]:
@@ -160,12 +174,10 @@ def run_chains(data: ModelData, sweep: SweepSettings, settings: RunSettings) -> 
     -------
     RunOutput
     """
-    kernel, clock = NNMMKernel(sweep), _Clock()
+    kernel, start = compiled_start(sweep, settings.warmup)
+    clock = _Clock()
     began = time.perf_counter()
-    keys = chain_keys(settings.seed, settings.chains)
-    start = jax.jit(lambda keys, data: kernel.init(keys, settings.warmup, None, (data,), {}))
-    state = start(keys, data)
-    pieces: dict[int, Any] = {}
+    state = start(chain_keys(settings.seed, settings.chains), data)
     size = piece_size(settings.warmup, settings.samples)
     kept: list[Any] = []
     bar = tqdm(
@@ -175,9 +187,8 @@ def run_chains(data: ModelData, sweep: SweepSettings, settings: RunSettings) -> 
         for phase, total in (("warmup", settings.warmup), ("sampling", settings.samples)):
             bar.set_description(f"{phase}, {settings.chains} chains", refresh=True)
             for n_sweeps in _pieces(total, size):
-                if n_sweeps not in pieces:
-                    pieces[n_sweeps] = compiled_piece(kernel, settings.chains, n_sweeps)
-                state, collected = jax.block_until_ready(pieces[n_sweeps](state, data))
+                piece = compiled_piece(kernel, settings.chains, n_sweeps)
+                state, collected = jax.block_until_ready(piece(state, data))
                 if phase == "sampling":
                     kept.append(jax.tree.map(np.asarray, collected))
                 clock.pieces.append((phase, n_sweeps, time.perf_counter() - began))

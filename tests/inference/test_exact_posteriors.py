@@ -1,0 +1,308 @@
+"""Long runs against posteriors that other means give: quadrature, enumeration, dense algebra.
+
+Every comparison is a z-score on the Monte Carlo error from ArviZ's ESS. With the limit of 4.5 and
+fewer than 300 scores in this file, a right sampler fails with probability below 0.002.
+"""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from jax import random
+from scipy import stats
+from scipy.special import logsumexp
+
+from nnmm_jax import RRBLUP, BayesC
+from nnmm_jax.inference.blocks import missing_hmc, missing_linear, mixed_model, variances
+from nnmm_jax.inference.run import RunSettings, run_chains
+from nnmm_jax.inference.sweep import sweep
+from nnmm_jax.posterior.arviz_compat import ess_bulk
+
+LIMIT = 4.5
+pytestmark = pytest.mark.usefixtures("double")
+
+
+def z_scores(draws, expected):
+    """Scores of posterior means; draws (chain, draw, ...), expected (...)."""
+    draws = np.asarray(draws)
+    dims = ["chain", "draw", *(f"d{k}" for k in range(draws.ndim - 2))]
+    ess = ess_bulk(xr.DataArray(draws, dims=dims)).values
+    error = draws.std(axis=(0, 1)) / np.sqrt(ess)
+    return (draws.mean(axis=(0, 1)) - expected) / error
+
+
+def assert_agree(draws, expected):
+    scores = z_scores(draws, expected)
+    assert np.all(np.isfinite(scores))
+    assert np.abs(scores).max() < LIMIT, scores
+
+
+def log_inverse_chi2(variance, df, scale):
+    return stats.invgamma.logpdf(variance, df / 2, scale=df * scale / 2)
+
+
+def grid_posterior(design, covariates, response, effects_prior, residual_prior, targets):
+    """Posterior means of a ridge regression with both variances unknown, by quadrature.
+
+    Written from the dense marginal likelihood, with nothing of the package: response ~ N(X b +
+    C'a, v_e), b flat, a ~ N(0, v_a). Returns means of v_a, v_e and of ``targets @ a``.
+    """
+    n = len(response)
+    log_a, log_e = np.meshgrid(np.linspace(-9, 3, 90), np.linspace(-5, 3, 90), indexing="ij")
+    weights, means = [], []
+    for va, ve in zip(np.exp(log_a).ravel(), np.exp(log_e).ravel(), strict=True):
+        cov = ve * np.eye(n) + va * covariates.T @ covariates
+        inverse = np.linalg.inv(cov)
+        information = design.T @ inverse @ design
+        fixed = np.linalg.solve(information, design.T @ inverse @ response)
+        left = response - design @ fixed
+        log = -0.5 * (
+            np.linalg.slogdet(cov)[1] + np.linalg.slogdet(information)[1] + left @ inverse @ left
+        )
+        log += log_inverse_chi2(va, *effects_prior) + log_inverse_chi2(ve, *residual_prior)
+        weights.append(log + np.log(va) + np.log(ve))  # the grid is in log variances
+        means.append([va, ve, *(targets @ (va * covariates @ inverse @ left))])
+    weights = np.exp(np.array(weights) - logsumexp(weights))
+    edge = weights.reshape(log_a.shape)
+    assert max(edge[0].sum(), edge[-1].sum(), edge[:, 0].sum(), edge[:, -1].sum()) < 1e-4
+    return weights @ np.array(means)
+
+
+def test_all_observed_linear_network_equals_two_separate_regressions(toy):
+    """Each layer against quadrature of its own regression, written without the package."""
+    case = toy(
+        sizes={"n": 30, "p": 12, "omics": 2, "holes": False},
+        marker_prior=RRBLUP(),
+        node_prior=RRBLUP(),
+    )
+    data = case.data
+    run = RunSettings(warmup=200, samples=3000, chains=4, seed=5, progress=False)
+    draws = run_chains(data, case.settings, run).draws
+    markers = np.asarray(data.omics.markers.predict(jnp.eye(data.omics.markers.n_padded)))[:12]
+    hyper, residual = data.omics.hyper, data.residual_hyper
+    for node in range(2):
+        prior = (float(hyper.df[node]), float(hyper.scale[node]))
+        noise = (float(residual.df[node]), float(residual.scale[node]))
+        expected = grid_posterior(
+            np.asarray(data.omics.design.matrix).T,
+            markers,
+            np.asarray(data.z_start[node]),
+            prior,
+            noise,
+            np.zeros((1, 12)),
+        )
+        assert_agree(draws["var_marker_effect"][..., node], expected[0])
+        assert_agree(draws["var_residual_node"][..., node], expected[1])
+    expected = grid_posterior(
+        np.asarray(data.design_trait.matrix).T,
+        np.asarray(data.z_start),
+        np.asarray(data.y),
+        (float(data.node_hyper.df[0]), float(data.node_hyper.scale[0])),
+        (float(data.trait_hyper.df), float(data.trait_hyper.scale)),
+        np.eye(2),
+    )
+    assert_agree(draws["var_residual_trait"], expected[1])
+    assert_agree(draws["node_effect"], expected[2:])
+
+
+def test_layers_of_complete_data_do_not_talk(toy):
+    """With nothing missing, other phenotypes change no draw of layer 1."""
+    case = toy(sizes={"holes": False})
+    run = RunSettings(warmup=5, samples=20, chains=2, seed=5, progress=False)
+    first = run_chains(case.data, case.settings, run).draws
+    other = dataclasses.replace(case.data, y=-2.0 * case.data.y[::-1])
+    second = run_chains(other, case.settings, run).draws
+    for name in ("var_residual_node", "var_genetic_node", "fixed_omics", "h2_node"):
+        np.testing.assert_array_equal(first[name], second[name])
+    assert not np.allclose(first["node_effect"], second["node_effect"])
+
+
+def test_inclusion_by_enumeration(toy, pinned):
+    """BayesC with known variances and pi: all 2**p models of one node, fixed effects flat."""
+    p, var_a, var_e = 6, 0.15, 0.6
+    case = toy(
+        sizes={"n": 20, "p": p, "omics": 1, "holes": False}, marker_prior=BayesC(pi=0.6)
+    )
+    data = case.data
+    omics = dataclasses.replace(data.omics, hyper=pinned(data.omics.hyper, var_a))
+    data = dataclasses.replace(
+        data, omics=omics, residual_hyper=pinned(data.residual_hyper, var_e)
+    )
+    kernel_state = case.state._replace(var_e=jnp.full(1, var_e))
+
+    def step(state, key):
+        state, _ = sweep(key, state, data, jnp.asarray(0), case.settings)
+        return state, state.markers.coef[0, :p]
+
+    keys = random.split(random.key(1), 4 * 6000).reshape(4, 6000)
+    chains = jax.jit(jax.vmap(lambda one: jax.lax.scan(step, kernel_state, one)[1]))(keys)
+    coef = np.asarray(chains)[:, 100:]
+
+    markers = np.asarray(data.omics.markers.predict(jnp.eye(data.omics.markers.n_padded)))[:p]
+    design, z = np.asarray(data.omics.design.matrix).T, np.asarray(data.z_start[0])
+    logs, included, means = [], [], []
+    for model in itertools.product([0, 1], repeat=p):
+        use = np.array(model, bool)
+        cov = var_e * np.eye(20) + var_a * markers[use].T @ markers[use]
+        inverse = np.linalg.inv(cov)
+        information = design.T @ inverse @ design
+        left = z - design @ np.linalg.solve(information, design.T @ inverse @ z)
+        logs.append(
+            -0.5 * np.linalg.slogdet(cov)[1]
+            - 0.5 * np.linalg.slogdet(information)[1]
+            - 0.5 * left @ inverse @ left
+            + use.sum() * np.log(0.4)
+            + (~use).sum() * np.log(0.6)
+        )
+        included.append(use)
+        means.append(use * (var_a * markers @ inverse @ left))
+    weights = np.exp(np.array(logs) - logsumexp(logs))
+    pip = weights @ np.array(included)
+    assert 0.1 < pip.min()
+    assert pip.max() < 0.999
+    assert_agree((coef != 0).astype(float), pip)
+    assert_agree(coef, weights @ np.array(means))
+
+
+def linear_toy(toy, pinned):
+    """A network with all variances and node effects known: everything left is Gaussian."""
+    case = toy(sizes={"n": 12, "p": 5, "omics": 2}, marker_prior=RRBLUP())
+    data = case.data
+    omics = dataclasses.replace(data.omics, hyper=pinned(data.omics.hyper, 0.1))
+    state = case.state._replace(
+        var_e=jnp.asarray([0.5, 0.8]),
+        var_y=jnp.asarray(0.3),
+        markers=case.state.markers._replace(variance=jnp.full(2, 0.1)),
+    )
+    return dataclasses.replace(data, omics=omics), state
+
+
+def test_missing_omics_posterior_equals_the_closed_form(toy, pinned):
+    """Missing cells, marker effects and fixed effects of layer 1, given a known layer 2."""
+    data, state = linear_toy(toy, pinned)
+
+    def step(state, key):
+        key_z, key_m = random.split(key)
+        state, _ = missing_linear.kernel(key_z, state, data)
+        state, _ = mixed_model.kernel(key_m, state, data)
+        return state, state.z
+
+    keys = random.split(random.key(3), 4 * 8000).reshape(4, 8000)
+    z = np.asarray(jax.jit(jax.vmap(lambda k: jax.lax.scan(step, state, k)[1]))(keys))[:, 200:]
+
+    # Dense: vec(z) is Gaussian by layer 1 (flat effects as a huge variance), then conditioned on
+    # the observed cells and on the phenotypes, which are linear in z.
+    markers = np.asarray(data.omics.markers.predict(jnp.eye(data.omics.markers.n_padded)))[:5]
+    design = np.asarray(data.omics.design.matrix)
+    n = markers.shape[1]
+    blocks = [
+        0.1 * markers.T @ markers + 1e6 * design.T @ design + v * np.eye(n) for v in (0.5, 0.8)
+    ]
+    prior = np.zeros((2 * n, 2 * n))
+    prior[:n, :n], prior[n:, n:] = blocks
+    observed = np.asarray(data.observed).ravel()
+    rows, w = np.asarray(data.y_rows), np.asarray(state.nodes.coef[0])
+    through = np.zeros((len(rows), 2 * n))
+    through[np.arange(len(rows)), rows], through[np.arange(len(rows)), n + rows] = w
+    seen = np.r_[np.eye(2 * n)[observed], through]
+    noise = np.r_[np.zeros(observed.sum()), np.full(len(rows), 0.3)]
+    left = np.asarray(missing_linear.phenotype_left(state, data))[rows]
+    values = np.r_[np.asarray(data.z_start).ravel()[observed], left]
+    gain = prior @ seen.T @ np.linalg.inv(seen @ prior @ seen.T + np.diag(noise))
+    mean = (gain @ values).reshape(2, n)
+    variance = np.diag(prior - gain @ seen @ prior).reshape(2, n)
+    missing = ~np.asarray(data.observed)
+    assert missing.sum() >= 6
+    assert_agree(z[..., missing], mean[missing])
+    assert_agree((z[..., missing] - mean[missing]) ** 2, variance[missing])
+
+
+def test_matheron_draw_has_the_dense_mean_and_covariance(toy, pinned):
+    data, state = linear_toy(toy, pinned)
+    keys = random.split(random.key(0), (1, 40_000))
+    z = jax.jit(jax.vmap(jax.vmap(lambda k: missing_linear.kernel(k, state, data)[0].z)))(keys)
+    mean, w = state.z - state.residual, state.nodes.coef[0]
+    left = missing_linear.phenotype_left(state, data)
+    both_missing = [i for i in np.asarray(data.informed_rows) if not data.observed[:, i].any()]
+    assert both_missing
+    for i in np.asarray(data.incomplete_rows):
+        missing = ~data.observed[:, i]
+        known = left[i] - jnp.where(missing, 0.0, w) @ state.z[:, i]
+        effects = w if data.y_observed[i] else jnp.zeros_like(w)
+        exact = missing_linear.individual_conditional(
+            mean[:, i], state.var_e, missing, effects, known, state.var_y
+        )
+        drawn = np.asarray(z[..., missing, i])
+        centred = drawn - np.asarray(exact.mean)
+        assert_agree(drawn, np.asarray(exact.mean))
+        products = centred[..., :, None] * centred[..., None, :]
+        assert_agree(products, np.asarray(exact.covariance_matrix))
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "relu", "leakyrelu"])
+def test_hmc_samples_the_conditional(toy, activation):
+    """Missing nodes of a nonlinear network against two-dimensional quadrature, strong signal."""
+    case = toy(sizes={"n": 8, "p": 5, "omics": 2}, activation=activation)
+    data, activate = case.data, case.settings.activate
+    state = case.state._replace(
+        nodes=case.state.nodes._replace(coef=jnp.asarray([[2.0, -1.5]])),
+        var_e=jnp.asarray([0.5, 1.5]),
+        var_y=jnp.asarray(0.2),
+    )
+
+    def step(state, t):
+        warmup = jnp.where(t < 400, t + 1, 0)
+        key = random.fold_in(random.key(9), t)
+        state, info = missing_hmc.kernel(key, state, data, activate, warmup)
+        return state, (state.z, info["accept_prob"])
+
+    z, accept = jax.jit(lambda s: jax.lax.scan(step, s, jnp.arange(20_400)))(state)[1]
+    z = np.asarray(z)[None, 400:]
+    assert 0.6 < float(accept[400:].mean()) < 1.0
+
+    mean = np.asarray(state.z - state.residual)
+    sd, w = np.sqrt(np.asarray(state.var_e)), np.asarray(state.nodes.coef[0])
+    left = np.asarray(missing_linear.phenotype_left(state, data))
+    for i in np.asarray(data.incomplete_rows):
+        missing = ~np.asarray(data.observed[:, i])
+        axes = [
+            np.linspace(mean[k, i] - 7 * sd[k], mean[k, i] + 7 * sd[k], 401)
+            if missing[k]
+            else np.asarray(data.z_start[k, i])[None]
+            for k in range(2)
+        ]
+        grid = np.stack(np.meshgrid(*axes, indexing="ij"))
+        log = np.zeros(grid.shape[1:])
+        for k in np.flatnonzero(missing):
+            log += stats.norm.logpdf(grid[k], mean[k, i], sd[k])
+        if data.y_observed[i]:
+            active = np.asarray(activate.function(jnp.asarray(grid)))
+            log += stats.norm.logpdf(left[i], np.tensordot(w, active, 1), np.sqrt(0.2))
+        weights = np.exp(log - logsumexp(log))
+        for k in np.flatnonzero(missing):
+            expected = (weights * grid[k]).sum()
+            assert_agree(z[..., k, i], expected)
+            assert_agree(z[..., k, i] ** 2, (weights * grid[k] ** 2).sum())
+
+
+def test_one_gamma_call_draws_every_variance_and_pi(toy):
+    case = toy(marker_prior="BayesC", node_prior="BayesC", skip_prior="BayesC")
+    wanted = variances.conditionals(case.state, case.data, case.settings.activate)
+    keys = random.split(random.key(4), 5000)
+    drawn = jax.jit(jax.vmap(lambda key: variances.draw(key, wanted)))(keys)
+    assert set(drawn) == set(wanted)
+    for name, conditional in wanted.items():
+        one = [np.ravel(part) for part in (drawn[name].reshape(5000, -1)[:, 0],)][0]
+        if name.startswith("pi"):
+            law = stats.beta(
+                np.ravel(conditional.concentration1)[0], np.ravel(conditional.concentration0)[0]
+            )
+        else:
+            law = stats.invgamma(
+                np.ravel(conditional.concentration)[0], scale=np.ravel(conditional.rate)[0]
+            )
+        assert stats.kstest(one, law.cdf).pvalue > 1e-5, name

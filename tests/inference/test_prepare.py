@@ -1,0 +1,141 @@
+"""Internal scale, resolved priors, and the arrays that sweeps read."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nnmm_jax import RRBLUP, BayesC, InputError, Network
+from nnmm_jax.inference.arrays import (
+    build_marker_matrix,
+    build_spectrum,
+    marker_means,
+)
+from nnmm_jax.inference.prepare import marker_variance_sum, prepare
+
+pytestmark = pytest.mark.usefixtures("double")
+
+
+def genotypes_with_holes(dtype):
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 3, size=(20, 70))
+    holes = rng.random(counts.shape) < 0.1
+    if dtype == np.int8:
+        return np.where(holes, -1, counts).astype(np.int8)
+    return np.where(holes, np.nan, counts + 0.25 * (counts < 2)).astype(np.float32)
+
+
+def centred(genotypes):
+    values = np.where(genotypes == -1, np.nan, genotypes).astype(float)
+    return np.nan_to_num(values - np.nanmean(values, axis=0))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float32])
+def test_marker_matrix_imputes_by_the_mean_and_multiplies(dtype):
+    genotypes = genotypes_with_holes(dtype)
+    dense = centred(genotypes)
+    markers = build_marker_matrix(genotypes, marker_means(genotypes), block_size=32)
+    assert markers.codes.dtype == (jnp.int8 if dtype == np.int8 else jnp.float64)
+    assert (markers.n_blocks, markers.n_padded, markers.n_markers) == (3, 96, 70)
+    effects = np.random.default_rng(1).normal(size=(4, 96))
+    tolerance = {"rtol": 1e-5, "atol": 1e-5}
+    np.testing.assert_allclose(markers.predict(effects), effects[:, :70] @ dense.T, **tolerance)
+    values = np.random.default_rng(2).normal(size=(4, 20))
+    np.testing.assert_allclose(markers.project(values)[:, :70], values @ dense, **tolerance)
+    np.testing.assert_allclose(markers.gram[1], dense[:, 32:64].T @ dense[:, 32:64], **tolerance)
+    assert marker_variance_sum(genotypes, marker_means(genotypes)) == pytest.approx(
+        (dense**2).mean(axis=0).sum(), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("n_markers", [8, 70])
+def test_spectrum_rebuilds_the_relationship(n_markers):
+    genotypes = genotypes_with_holes(np.int8)[:, :n_markers]
+    dense = centred(genotypes)
+    spectrum = build_spectrum(genotypes, marker_means(genotypes))
+    rebuilt = spectrum.vectors.T * spectrum.values @ spectrum.vectors
+    np.testing.assert_allclose(rebuilt, dense @ dense.T, atol=1e-9)
+    rank = np.linalg.matrix_rank(dense)
+    assert spectrum.values.shape == (rank,)
+    np.testing.assert_allclose(spectrum.vectors @ spectrum.vectors.T, np.eye(rank), atol=1e-9)
+
+
+@pytest.mark.parametrize("prior", [RRBLUP(share=0.3), BayesC(pi=0.9), BayesC(pi_counts=(3, 1))])
+def test_prior_means_give_the_stated_shares(dataset, prior):
+    """Simulated from the prior mean of the variance, effects explain the stated share."""
+    data = dataset(n=40, p=30)
+    prepared = prepare(data, Network(marker_prior=prior, skip_prior=RRBLUP(), node_prior=prior))
+    hyper = prepared.data.omics.hyper
+    mean = hyper.df * hyper.scale / (hyper.df - 2)
+    variance_sum = (centred(data.genotypes) ** 2).mean(axis=0).sum()
+    explained = mean * prior.expected_nonzero * variance_sum
+    np.testing.assert_allclose(explained, prior.share, rtol=1e-6)
+    residual = prepared.data.residual_hyper
+    np.testing.assert_allclose(
+        residual.df * residual.scale / (residual.df - 2), 1 - prior.share, rtol=1e-6
+    )
+    # On the trait two sets of effects halve their shares and leave the rest to the residual.
+    trait = prepared.data.trait_hyper
+    assert trait.df * trait.scale / (trait.df - 2) == pytest.approx(1 - (prior.share + 0.5) / 2)
+    nodes = prepared.data.node_hyper
+    explained = nodes.df * nodes.scale / (nodes.df - 2) * prior.expected_nonzero * 3
+    np.testing.assert_allclose(explained, prior.share / 2, rtol=1e-6)
+
+
+def test_internal_scale_does_not_depend_on_units(dataset):
+    data = dataset()
+    other = dataclasses.replace(
+        data, omics=data.omics * [1e4, 1e-3, 5] + [7, -2, 1e3], phenotype=300 * data.phenotype - 50
+    )
+    for activation in ("linear", "relu"):
+        one = prepare(data, Network(activation=activation, fixed_trait="~ age"))
+        two = prepare(other, Network(activation=activation, fixed_trait="~ age"))
+        for first, second in zip(jax.tree.leaves(one.data), jax.tree.leaves(two.data), strict=True):
+            np.testing.assert_allclose(first, second, rtol=1e-8, atol=1e-8)
+    assert two.scaling.trait_sd == pytest.approx(300 * one.scaling.trait_sd)
+
+
+def test_latent_nodes_have_a_fixed_scale(dataset):
+    prepared = prepare(dataset(), Network(latent=2))
+    residual = prepared.data.residual_hyper
+    np.testing.assert_array_equal(residual.fixed, [False] * 3 + [True] * 2)
+    np.testing.assert_array_equal(residual.scale[3:], 0.5)
+    assert prepared.node_names[3:] == ("latent1", "latent2")
+    assert not prepared.data.observed[3:].any()
+
+
+def test_without_standardisation_omics_keep_their_units(dataset):
+    data = dataset()
+    prepared = prepare(data, Network(standardize=False))
+    np.testing.assert_allclose(prepared.data.z_start.T, np.nan_to_num(data.omics))
+    hyper = prepared.data.residual_hyper
+    np.testing.assert_allclose(
+        hyper.df * hyper.scale / (hyper.df - 2), 0.5 * np.nanvar(data.omics, axis=0)
+    )
+
+
+def test_rows_by_what_is_missing(dataset):
+    data = dataset()
+    arrays = prepare(data, Network()).data
+    holes = np.isnan(data.omics).any(axis=1)
+    seen = ~np.isnan(data.phenotype)
+    np.testing.assert_array_equal(arrays.incomplete_rows, np.flatnonzero(holes))
+    np.testing.assert_array_equal(arrays.informed_rows, np.flatnonzero(holes & seen))
+    np.testing.assert_array_equal(arrays.free_rows, np.flatnonzero(holes & ~seen))
+    np.testing.assert_array_equal(arrays.y_rows, np.flatnonzero(seen))
+
+
+def test_prepare__raises_without_a_middle_layer(dataset):
+    data = dataset()
+    empty = dataclasses.replace(data, omics=data.omics[:, :0], omics_names=data.omics_names[:0])
+    with pytest.raises(InputError, match="no middle layer"):
+        prepare(empty, Network())
+
+
+def test_prepare__raises_on_a_latent_name_that_is_taken(dataset):
+    data = dataset()
+    taken = dataclasses.replace(data, omics_names=np.array(["latent1", "b", "c"]))
+    with pytest.raises(InputError, match="latent1"):
+        prepare(taken, Network(latent=1))

@@ -1,0 +1,123 @@
+"""The whole job through the public interface: scale, units, truth."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import nnmm_jax as nm
+
+SHORT = {"warmup": 30, "samples": 60, "chains": 2, "seed": 1, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def small():
+    settings = nm.SimulationSettings(individuals=90, markers=60, omics=3)
+    return nm.simulate(settings, seed=4)
+
+
+def mean(result, name):
+    return result.posterior[name].mean(("chain", "draw")).values
+
+
+def test_slope_of_truth_on_ebv_is_one():
+    """Breeding values are on the right scale, which a correlation would not show."""
+    settings = nm.SimulationSettings(individuals=2000, markers=600, omics=6, without_omics=0.3)
+    simulated = nm.simulate(settings, seed=11)
+    data = simulated.dataset()
+    network = nm.Network(
+        marker_prior="RR-BLUP",
+        skip_prior="RR-BLUP",
+        fixed_omics="~ sex + batch",
+        fixed_trait="~ sex + batch",
+    )
+    result = nm.fit(data, network, warmup=150, samples=250, chains=2, seed=2, progress=False)
+    truth = simulated.truth["individuals"].set_index("id").loc[data.ids]
+    ebv = (mean(result, "ebv_mediated") + mean(result, "ebv_direct"))[:, 0]
+    epv = mean(result, "epv")[:, 0]
+    candidates = np.isnan(data.phenotype)
+    assert candidates.sum() >= 300
+    for rows in (candidates, ~candidates):
+        assert abs(np.polyfit(ebv[rows], truth["ebv"][rows], 1)[0] - 1) < 0.1
+        assert abs(np.polyfit(epv[rows], truth["epv"][rows], 1)[0] - 1) < 0.1
+    assert np.corrcoef(ebv[candidates], truth["ebv"][candidates])[0, 1] > 0.75
+    assert np.corrcoef(epv[candidates], truth["epv"][candidates])[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("activation", ["linear", "tanh"])
+def test_results_follow_the_units_of_the_data(small, activation):
+    data = small.dataset()
+    factor = np.array([1e3, 1e-2, 7.0])
+    other = dataclasses.replace(
+        data, omics=data.omics * factor + [10, -3, 0], phenotype=50 * data.phenotype + 1000
+    )
+    network = nm.Network(activation=activation, skip_prior="RR-BLUP", fixed_trait="~ sex")
+    # A 300th of the tolerance of a unit change that is missed; float rounding moves draws.
+    one, two = nm.fit(data, network, **SHORT), nm.fit(other, network, **SHORT)
+    close = {"rtol": 5e-3, "atol": 5e-3}
+    sd = data.phenotype[~np.isnan(data.phenotype)].std()
+    for name in ("ebv_mediated", "ebv_direct", "epv"):
+        np.testing.assert_allclose(mean(two, name) / 50 / sd, mean(one, name) / sd, **close)
+    np.testing.assert_allclose((mean(two, "y_mean") - 1000) / 50, mean(one, "y_mean"), **close)
+    np.testing.assert_allclose(mean(two, "h2_trait"), mean(one, "h2_trait"), **close)
+    np.testing.assert_allclose(
+        mean(two, "var_residual_trait") / 2500, mean(one, "var_residual_trait"), **close
+    )
+    np.testing.assert_allclose(
+        mean(two, "var_genetic_node") / factor**2, mean(one, "var_genetic_node"), **close
+    )
+    scale = factor[:, None] if activation == "linear" else 1.0
+    np.testing.assert_allclose(
+        scale * mean(two, "node_effect") / 50, mean(one, "node_effect"), rtol=2e-2, atol=2e-2
+    )
+
+
+def test_linear_predictions_are_the_reported_effects_times_the_omics(small):
+    """y_mean = reported intercept and fixed effects + node effects x omics + direct effects."""
+    settings = dataclasses.replace(small.settings, without_omics=0.0, missing_cells=0.0)
+    data = nm.simulate(settings, seed=4).dataset()
+    network = nm.Network(skip_prior="BayesC", fixed_trait="~ sex")
+    result = nm.fit(data, network, **SHORT)
+    posterior = result.posterior.isel(trait=0)
+    male = (data.covariates["sex"] == "M").to_numpy(float)
+    terms = posterior["fixed_trait"].values
+    fixed = terms[..., :1] + terms[..., 1:] * male
+    expected = fixed + posterior["node_effect"].values @ data.omics.T
+    direct = posterior["y_mean"].values - expected
+    centred = direct - direct.mean(axis=-1, keepdims=True)
+    scale = np.nanstd(data.phenotype)
+    np.testing.assert_allclose(centred, posterior["ebv_direct"].values, atol=2e-3 * scale)
+
+
+def test_observed_omics_are_reported_as_they_came(small):
+    data = small.dataset()
+    result = nm.fit(data, nm.Network(activation="relu"), **SHORT)
+    seen = ~np.isnan(data.omics)
+    moments = result.moments
+    np.testing.assert_allclose(moments["omics_mean"].values[seen], data.omics[seen], rtol=1e-5)
+    np.testing.assert_array_equal(moments["omics_sd"].values[seen], 0.0)
+    assert (moments["omics_sd"].values[~seen] > 0).all()
+
+
+def test_run_records_what_repeats_it(small):
+    data = small.dataset()
+    first = nm.fit(data, warmup=5, samples=5, chains=2, progress=False)
+    again = nm.fit(data, warmup=5, samples=5, chains=2, seed=first.run["seed"], progress=False)
+    for name, values in first.posterior.items():
+        np.testing.assert_array_equal(values, again.posterior[name], err_msg=name)
+    assert first.run["versions"]["jax"]
+    assert set(first.run["seconds"]) == {"setup", "compilation", "warmup", "sampling"}
+
+
+def test_named_dimensions(small):
+    result = nm.fit(small.dataset(), nm.Network(latent=1, skip_prior="BayesC"), **SHORT)
+    sizes = dict(result.posterior.sizes)
+    assert {name: sizes[name] for name in ("chain", "draw", "individual", "node", "trait")} == {
+        "chain": 2,
+        "draw": 60,
+        "individual": 90,
+        "node": 4,
+        "trait": 1,
+    }
+    assert result.moments["marker_pip"].dims == ("node", "marker")
+    assert list(result.posterior["node"].values)[-1] == "latent1"
