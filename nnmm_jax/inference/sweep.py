@@ -10,6 +10,7 @@ from nnmm_jax.inference.arrays import ModelData
 from nnmm_jax.inference.blocks import (
     missing_hmc,
     missing_linear,
+    missing_prior,
     mixed_model,
     trait,
     variances,
@@ -57,16 +58,19 @@ def sweep(
     state, info
     """
     activation = settings.activate
-    names = ("missing", "omics", "nodes", "skip", "variances")
+    names = ("missing", "omics", "nodes", "skip", "variances", "unseen")
     keys = {name: random.fold_in(key, number) for number, name in enumerate(names)}
     info: dict[str, Array] = {}
-    if data.incomplete_rows.shape[0]:
-        if activation.linear:
+    if activation.linear:
+        if data.incomplete_rows.shape[0]:
             state, _ = missing_linear.kernel(keys["missing"], state, data)
-        else:
+    else:
+        if data.informed_rows.shape[0]:
             state, info = missing_hmc.kernel(
                 keys["missing"], state, data, activation, warmup_iteration
             )
+        if data.free_rows.shape[0]:
+            state, _ = missing_prior.kernel(keys["unseen"], state, data)
     state, _ = mixed_model.kernel(keys["omics"], state, data)
     state, _ = trait.kernel(keys["nodes"], state, data, activation, settings.node_spike)
     if state.skip is not None:

@@ -17,7 +17,13 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from nnmm_jax import RRBLUP, BayesC
-from nnmm_jax.inference.blocks import missing_hmc, missing_linear, mixed_model, variances
+from nnmm_jax.inference.blocks import (
+    missing_hmc,
+    missing_linear,
+    missing_prior,
+    mixed_model,
+    variances,
+)
 from nnmm_jax.inference.run import RunSettings, run_chains
 from nnmm_jax.inference.sweep import sweep
 from nnmm_jax.posterior.arviz_compat import ess_bulk
@@ -258,6 +264,7 @@ def test_hmc_samples_the_conditional(toy, activation):
         warmup = jnp.where(t < 400, t + 1, 0)
         key = random.fold_in(random.key(9), t)
         state, info = missing_hmc.kernel(key, state, data, activate, warmup)
+        state, _ = missing_prior.kernel(random.fold_in(key, 1), state, data)
         return state, (state.z, info["accept_prob"])
 
     z, accept = jax.jit(lambda s: jax.lax.scan(step, s, jnp.arange(20_400)))(state)[1]

@@ -10,6 +10,8 @@ import pytest
 from jax import random
 from numpyro.infer import MCMC
 
+from nnmm_jax import Network
+from nnmm_jax.api import sweep_settings
 from nnmm_jax.errors import InputError
 from nnmm_jax.inference.arrays import build_fixed_design, build_mixed_arrays
 from nnmm_jax.inference.blocks import missing_hmc, mixed_model, scale_move
@@ -20,6 +22,7 @@ from nnmm_jax.inference.blocks.effects import (
     effect_conditional,
 )
 from nnmm_jax.inference.kernel import NNMMKernel
+from nnmm_jax.inference.prepare import prepare
 from nnmm_jax.inference.run import RunSettings, chain_keys, piece_size, run_chains
 from nnmm_jax.inference.state import EffectState
 from nnmm_jax.inference.sweep import refreshed_residual, sweep
@@ -148,6 +151,20 @@ def test_no_observed_cell_moves(toy, activation):
     np.testing.assert_array_equal(state.z[observed], case.state.z[observed])
     moved = np.asarray(state.z != case.state.z)[~observed]
     assert moved.all()
+
+
+def test_omics_missing_only_where_the_phenotype_is(dataset):
+    """Nothing is left for HMC to move; the others are drawn from layer 1."""
+    data = dataset(holes=False)
+    hidden = np.arange(len(data.ids)) < 4
+    network = Network(activation="tanh")
+    prepared = prepare(data.mask(phenotype=hidden, omics=hidden), network)
+    settings = sweep_settings(network)
+    output = run_chains(prepared.data, settings, RUN)
+    assert set(output.stats) == {"non_finite"}
+    spread = output.sums.z.m2[:, :, hidden]
+    assert (spread > 0).all()
+    assert (output.sums.z.m2[:, :, ~hidden] == 0).all()
 
 
 @pytest.mark.usefixtures("double")

@@ -112,7 +112,7 @@ def kernel(
     activation: Activation,
     warmup_iteration: Array,
 ) -> tuple[State, dict[str, Array]]:
-    """Gibbs block: missing nodes; exact draws from layer 1 where there is no phenotype.
+    """Gibbs block: missing nodes of individuals with a phenotype.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def kernel(
     state, info
         ``info``: mean acceptance probability and count of divergent trajectories.
     """
-    key_momentum, key_jitter, key_accept, key_free = random.split(key, 4)
+    key_momentum, key_jitter, key_accept = random.split(key, 3)
     assert state.adapt is not None
     rows = data.informed_rows
     problem = make_problem(state, data, rows)
@@ -161,13 +161,4 @@ def kernel(
         adapt=jax.tree.map(lambda new, old: jnp.where(adapting, new, old), adapted, state.adapt)
     )
     info = {"accept_prob": jnp.mean(accept), "diverging": jnp.sum(energy_error < -DIVERGENCE)}
-    return _draw_free(key_free, state, data), info
-
-
-def _draw_free(key: Array, state: State, data: ModelData) -> State:
-    """Draw missing nodes of individuals without a phenotype from layer 1."""
-    rows = data.free_rows
-    z = state.z[:, rows]
-    noise = jnp.sqrt(state.var_e)[:, None] * random.normal(key, z.shape, z.dtype)
-    drawn = z - state.residual[:, rows] + noise
-    return replace_rows(state, rows, jnp.where(data.observed[:, rows], z, drawn))
+    return state, info
