@@ -1,8 +1,8 @@
 """Arrays that a run reads and never changes, laid out for the sampler.
 
-Inside the sampler the individual is the LAST axis (``(node, individual)``, ``(marker, individual)``):
-chains x nodes are then rows of one matrix, and every product with the genotypes is one matrix
-product without a transposed copy.
+Inside the sampler the individual is the LAST axis (``(node, individual)``,
+``(marker, individual)``): chains x nodes are then rows of one matrix, and every product with the
+genotypes is one matrix product without a transposed copy.
 """
 
 from dataclasses import dataclass
@@ -147,9 +147,7 @@ class EffectHyper:
     estimate_pi: bool
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["df", "scale", "fixed"], meta_fields=[]
-)
+@partial(jax.tree_util.register_dataclass, data_fields=["df", "scale", "fixed"], meta_fields=[])
 @dataclass(frozen=True)
 class ResidualHyper:
     """Residual variance prior, ``variance ~ df * scale / chi2(df)``; not sampled where ``fixed``.
@@ -248,7 +246,7 @@ def marker_means(genotypes: np.ndarray) -> np.ndarray:
         missing = genotypes == MISSING_CODE
         total = genotypes.sum(axis=0, dtype=np.int64) + missing.sum(axis=0)
         return total / (genotypes.shape[0] - missing.sum(axis=0))
-    return np.nanmean(genotypes, axis=0, dtype=np.float64)
+    return np.asarray(np.nanmean(genotypes, axis=0, dtype=np.float64))
 
 
 def build_marker_matrix(

@@ -25,7 +25,7 @@ class Moments(NamedTuple):
 class Accumulators(NamedTuple):
     """Running moments of one chain; ``*_count`` is the number of states in them."""
 
-    count: Array
+    z_count: Array
     z: Moments
     effects_count: Array
     markers: Moments
@@ -82,9 +82,7 @@ def accumulate_effects(
     effects = draw_marker_effects(key_markers, state.markers, data.omics)
     signs = node_signs(state, data, settings)[:, None]
     effects = signs * effects[:, : data.omics.markers.n_markers]
-    sums = sums._replace(
-        effects_count=count, markers=update_moments(sums.markers, count, effects)
-    )
+    sums = sums._replace(effects_count=count, markers=update_moments(sums.markers, count, effects))
     if sums.skip is None or data.skip is None or state.skip is None:
         return sums
     skip = draw_marker_effects(key_skip, state.skip, data.skip)
@@ -96,9 +94,9 @@ def accumulate_nodes(
     state: State, data: ModelData, settings: SweepSettings, sums: Accumulators
 ) -> Accumulators:
     """Add the middle layer of this state to the moments."""
-    count = sums.count + 1
+    count = sums.z_count + 1
     z = node_signs(state, data, settings)[:, None] * state.z
-    return sums._replace(count=count, z=update_moments(sums.z, count, z))
+    return sums._replace(z_count=count, z=update_moments(sums.z, count, z))
 
 
 def draw_quantities(

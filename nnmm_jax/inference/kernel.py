@@ -55,7 +55,7 @@ class KernelState(NamedTuple):
     sums: Accumulators
 
 
-class NNMMKernel(MCMCKernel):  # type: ignore[misc]
+class NNMMKernel(MCMCKernel):
     """HMC within Gibbs for mixed-effect neural networks.
 
     Parameters
@@ -109,9 +109,7 @@ class NNMMKernel(MCMCKernel):  # type: ignore[misc]
         settings = self.settings
         chain = start_state(random.fold_in(rng_key, _START), data, settings.activate.linear)
         chain = chain._replace(residual=refreshed_residual(chain, data))
-        stats_shape = jax.eval_shape(
-            lambda: sweep(rng_key, chain, data, jnp.array(0), settings)[1]
-        )
+        stats_shape = jax.eval_shape(lambda: sweep(rng_key, chain, data, jnp.array(0), settings)[1])
         draw_shape = jax.eval_shape(lambda: draw_quantities(rng_key, chain, data, settings))
 
         def zeros(tree: Any) -> Any:

@@ -58,7 +58,9 @@ class RunSettings:
         for name, least in (("warmup", 0), ("samples", 1), ("chains", 1), ("seed", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
+                raise InputError(
+                    f"{name} must be a whole number of at least {least}, got {value!r}"
+                )
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jax import Array, random
 
+from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import EffectHyper, MixedArrays, ModelData
 from nnmm_jax.inference.blocks.missing_hmc import init_adapt
 from nnmm_jax.inference.state import EffectState, State
@@ -12,7 +13,7 @@ START_LOG_SD = 0.5  # sd of log variances around their prior means
 
 def _variances(key: Array, df: Array, scale: Array) -> Array:
     mean = df * scale / (df - 2.0)
-    return mean * jnp.exp(START_LOG_SD * random.normal(key, scale.shape, scale.dtype))
+    return mean * jnp.exp(START_LOG_SD * noise.normal(key, scale.shape, scale.dtype))
 
 
 def _effects(key: Array, hyper: EffectHyper, n_effects: int) -> EffectState:
@@ -34,8 +35,8 @@ def start_state(key: Array, data: ModelData, linear: bool) -> State:
     means, all effects at zero.
     """
     keys = random.split(key, 6)
-    noise = random.normal(keys[0], data.z_start.shape, data.z_start.dtype)
-    z = jnp.where(data.observed, data.z_start, noise)
+    random_z = noise.normal(keys[0], data.z_start.shape, data.z_start.dtype)
+    z = jnp.where(data.observed, data.z_start, random_z)
     residual_hyper = data.residual_hyper
     var_e = _variances(keys[1], residual_hyper.df, residual_hyper.scale)
     adapting = not linear and data.informed_rows.shape[0] > 0

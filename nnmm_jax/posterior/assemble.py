@@ -113,7 +113,7 @@ def _moments(output: RunOutput, scaling: Scaling) -> dict[str, tuple[tuple[str, 
             ("mean", "sd", "pip"), parts, (scaling.trait_sd, scaling.trait_sd, 1.0), strict=True
         ):
             found[f"skip_{name}"] = (("marker", "trait"), value.T * factor)
-    z_mean, z_sd, _ = pool(sums.z, np.asarray(sums.count))
+    z_mean, z_sd, _ = pool(sums.z, np.asarray(sums.z_count))
     found["omics_mean"] = (("individual", "node"), (z_mean * sd + scaling.node_mean[:, None]).T)
     found["omics_sd"] = (("individual", "node"), (z_sd * sd).T)
     return found

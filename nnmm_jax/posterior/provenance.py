@@ -6,18 +6,15 @@ import sys
 from datetime import UTC, datetime
 from importlib import metadata
 
-_PACKAGES = ("nnmm_jax", "jax", "jaxlib", "numpyro", "arviz", "numpy", "pandas", "xarray")
+from nnmm_jax import __version__
+
+_PACKAGES = ("jax", "jaxlib", "numpyro", "arviz", "numpy", "pandas", "xarray")
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # run from a source tree
-            found[name] = "not installed"
-    return found
+    found = {"python": platform.python_version(), "nnmm_jax": __version__}
+    return found | {name: metadata.version(name) for name in _PACKAGES}
 
 
 def machine() -> dict[str, object]:

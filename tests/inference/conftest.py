@@ -134,9 +134,7 @@ def random_state(seed: int, data: ModelData, settings: SweepSettings) -> State:
         markers = markers._replace(coef=jnp.where(padding, 0.0, markers.coef))
     skip, direct = None, state.direct
     if state.skip is not None and data.skip is not None:
-        skip = random_effects(
-            rng, state.skip, settings.skip_spike, data.skip.hyper.estimate_pi
-        )
+        skip = random_effects(rng, state.skip, settings.skip_spike, data.skip.hyper.estimate_pi)
         if data.skip.spectrum is None:
             skip = skip._replace(coef=jnp.where(padding, 0.0, skip.coef))
         direct = genetic_values(skip, data.skip)[0]
@@ -144,9 +142,7 @@ def random_state(seed: int, data: ModelData, settings: SweepSettings) -> State:
         markers=markers,
         beta=jnp.asarray(rng.normal(size=state.beta.shape)),
         fixed=jnp.asarray(rng.normal(size=state.fixed.shape)),
-        nodes=random_effects(
-            rng, state.nodes, settings.node_spike, data.node_hyper.estimate_pi
-        ),
+        nodes=random_effects(rng, state.nodes, settings.node_spike, data.node_hyper.estimate_pi),
         skip=skip,
         direct=direct,
     )

@@ -130,14 +130,10 @@ def test_layers_of_complete_data_do_not_talk(toy):
 def test_inclusion_by_enumeration(toy, pinned):
     """BayesC with known variances and pi: all 2**p models of one node, fixed effects flat."""
     p, var_a, var_e = 6, 0.15, 0.6
-    case = toy(
-        sizes={"n": 20, "p": p, "omics": 1, "holes": False}, marker_prior=BayesC(pi=0.6)
-    )
+    case = toy(sizes={"n": 20, "p": p, "omics": 1, "holes": False}, marker_prior=BayesC(pi=0.6))
     data = case.data
     omics = dataclasses.replace(data.omics, hyper=pinned(data.omics.hyper, var_a))
-    data = dataclasses.replace(
-        data, omics=omics, residual_hyper=pinned(data.residual_hyper, var_e)
-    )
+    data = dataclasses.replace(data, omics=omics, residual_hyper=pinned(data.residual_hyper, var_e))
     kernel_state = case.state._replace(var_e=jnp.full(1, var_e))
 
     def step(state, key):
@@ -303,7 +299,7 @@ def test_one_gamma_call_draws_every_variance_and_pi(toy):
     drawn = jax.jit(jax.vmap(lambda key: variances.draw(key, wanted)))(keys)
     assert set(drawn) == set(wanted)
     for name, conditional in wanted.items():
-        one = [np.ravel(part) for part in (drawn[name].reshape(5000, -1)[:, 0],)][0]
+        one = np.asarray(drawn[name].reshape(5000, -1)[:, 0])
         if name.startswith("pi"):
             law = stats.beta(
                 np.ravel(conditional.concentration1)[0], np.ravel(conditional.concentration0)[0]

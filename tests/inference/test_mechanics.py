@@ -302,7 +302,7 @@ def test_moments_are_those_of_the_draws(toy):
             effects.append(sign * state.chain.markers.coef[:, : case.data.omics.markers.n_markers])
             cells.append(sign * state.chain.z)
     sums = state.sums
-    assert sums.count == len(cells) == 9
+    assert sums.z_count == len(cells) == 9
     np.testing.assert_allclose(sums.markers.mean, np.mean(effects, axis=0), atol=1e-12)
     np.testing.assert_allclose(sums.markers.m2 / 9, np.var(effects, axis=0), atol=1e-12)
     np.testing.assert_array_equal(sums.markers.nonzero, np.count_nonzero(effects, axis=0))

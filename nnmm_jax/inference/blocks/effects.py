@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, lax, random
 
+from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import EffectHyper
 
 
@@ -52,8 +53,8 @@ def effect_conditional(
         Residual variance, variance of non-zero effects, probability of a zero effect.
     """
     shrink = 1.0 / (sum_squares + var_e / variance)
-    log_bayes_factor = (
-        0.5 * rhs**2 * shrink / var_e - 0.5 * jnp.log1p(sum_squares * variance / var_e)
+    log_bayes_factor = 0.5 * rhs**2 * shrink / var_e - 0.5 * jnp.log1p(
+        sum_squares * variance / var_e
     )
     return EffectConditional(
         log_odds=jnp.log1p(-pi) - jnp.log(pi) + log_bayes_factor,
@@ -96,8 +97,8 @@ def draw_sweep(
     shape = (sum_squares.shape[0], variance.shape[0])
     x2 = sum_squares[:, None]
     gain = 1.0 / (x2 + var_e / variance)
-    logit_u = random.logistic(key_include, shape, gain.dtype)
-    noise = jnp.sqrt(var_e * gain) * random.normal(key_noise, shape, gain.dtype)
+    logit_u = noise.logistic(key_include, shape, gain.dtype)
+    slab = jnp.sqrt(var_e * gain) * noise.normal(key_noise, shape, gain.dtype)
     prior_log_odds = jnp.log1p(-pi) - jnp.log(pi)
     threshold = (2.0 * var_e / gain) * (
         logit_u - prior_log_odds + 0.5 * jnp.log1p(x2 * variance / var_e)
@@ -105,7 +106,7 @@ def draw_sweep(
     if n_effects is not None:
         padding = jnp.arange(shape[0]) >= n_effects
         threshold = jnp.where(padding[:, None], jnp.inf, threshold)
-    return SweepDraws(threshold, gain, noise)
+    return SweepDraws(threshold, gain, slab)
 
 
 def coordinate_sweep(gram: Array, rhs: Array, coef: Array, draws: SweepDraws) -> Array:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax, random
 
+from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import ModelData
 from nnmm_jax.inference.blocks.missing_linear import phenotype_left, replace_rows
 from nnmm_jax.inference.state import AdaptState, State
@@ -97,9 +98,7 @@ def adapt_step(adapt: AdaptState, accept: Array, iteration: Array) -> AdaptState
     t = iteration.astype(accept.dtype)
     weight = 1.0 / (t + _T0)
     error = (1.0 - weight) * adapt.error + weight * (TARGET_ACCEPT - accept)
-    log_step = jnp.minimum(
-        math.log(MAX_STEP), math.log(MAX_STEP) - jnp.sqrt(t) / _GAMMA * error
-    )
+    log_step = jnp.minimum(math.log(MAX_STEP), math.log(MAX_STEP) - jnp.sqrt(t) / _GAMMA * error)
     forget = t**-_KAPPA
     average = forget * log_step + (1.0 - forget) * adapt.log_step_average
     return AdaptState(log_step, average, error)
@@ -125,20 +124,19 @@ def kernel(
         ``info``: mean acceptance probability and count of divergent trajectories.
     """
     key_momentum, key_jitter, key_accept = random.split(key, 3)
-    assert state.adapt is not None
+    adapt = state.adapt
+    assert adapt is not None
     rows = data.informed_rows
     problem = make_problem(state, data, rows)
     start = jnp.where(problem.observed, 0.0, (problem.z - problem.mean) / problem.sd)
     # Without momentum and slope observed entries stay at zero and add nothing to the energy.
     momentum = jnp.where(
-        problem.observed, 0.0, random.normal(key_momentum, start.shape, start.dtype)
+        problem.observed, 0.0, noise.normal(key_momentum, start.shape, start.dtype)
     )
 
     adapting = warmup_iteration > 0
-    log_step = jnp.where(adapting, state.adapt.log_step, state.adapt.log_step_average)
-    jitter = 1.0 + STEP_JITTER * random.uniform(
-        key_jitter, rows.shape, start.dtype, minval=-1.0, maxval=1.0
-    )
+    log_step = jnp.where(adapting, adapt.log_step, adapt.log_step_average)
+    jitter = 1.0 + STEP_JITTER * (2.0 * noise.uniform(key_jitter, rows.shape, start.dtype) - 1.0)
 
     def density(whitened: Array) -> Array:
         return log_density(problem, whitened, activation)
@@ -146,19 +144,17 @@ def kernel(
     gradient = jax.grad(lambda whitened: jnp.sum(density(whitened)))
     end, end_momentum = leapfrog(gradient, start, momentum, jnp.exp(log_step) * jitter)
     energy_error = (
-        density(end)
-        - density(start)
-        - 0.5 * jnp.sum(end_momentum**2 - momentum**2, axis=0)
+        density(end) - density(start) - 0.5 * jnp.sum(end_momentum**2 - momentum**2, axis=0)
     )
     energy_error = jnp.where(jnp.isnan(energy_error), -jnp.inf, energy_error)
     accept = jnp.minimum(1.0, jnp.exp(energy_error))
-    accepted = random.uniform(key_accept, rows.shape, start.dtype) < accept
+    accepted = noise.uniform(key_accept, rows.shape, start.dtype) < accept
     moved = jnp.where(accepted & ~problem.observed, place(problem, end), problem.z)
     state = replace_rows(state, rows, moved)
 
-    adapted = adapt_step(state.adapt, accept, jnp.maximum(warmup_iteration, 1))
+    adapted = adapt_step(adapt, accept, jnp.maximum(warmup_iteration, 1))
     state = state._replace(
-        adapt=jax.tree.map(lambda new, old: jnp.where(adapting, new, old), adapted, state.adapt)
+        adapt=jax.tree.map(lambda new, old: jnp.where(adapting, new, old), adapted, adapt)
     )
     info = {"accept_prob": jnp.mean(accept), "diverging": jnp.sum(energy_error < -DIVERGENCE)}
     return state, info

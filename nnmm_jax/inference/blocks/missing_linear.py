@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, random
 
+from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import ModelData
 from nnmm_jax.inference.state import State
 
@@ -37,9 +38,7 @@ def individual_conditional(
     w = effects[missing]
     precision = jnp.diag(1.0 / var_e[missing]) + jnp.outer(w, w) / var_y
     rhs = mean[missing] / var_e[missing] + w * left / var_y
-    return dist.MultivariateNormal(
-        jnp.linalg.solve(precision, rhs), precision_matrix=precision
-    )
+    return dist.MultivariateNormal(jnp.linalg.solve(precision, rhs), precision_matrix=precision)
 
 
 def kernel(key: Array, state: State, data: ModelData) -> tuple[State, dict[str, Array]]:
@@ -55,11 +54,9 @@ def kernel(key: Array, state: State, data: ModelData) -> tuple[State, dict[str, 
     effects = state.nodes.coef[0]
     mean = z - state.residual[:, rows]
     variance = jnp.where(observed, 0.0, state.var_e[:, None])
-    noise = jnp.sqrt(variance) * random.normal(key_z, z.shape, z.dtype)
-    start = jnp.where(observed, z, mean + noise)
-    simulated = effects @ start + jnp.sqrt(state.var_y) * random.normal(
-        key_y, rows.shape, z.dtype
-    )
+    start = mean + jnp.sqrt(variance) * noise.normal(key_z, z.shape, z.dtype)
+    start = jnp.where(observed, z, start)
+    simulated = effects @ start + jnp.sqrt(state.var_y) * noise.normal(key_y, rows.shape, z.dtype)
     direction = variance * effects[:, None]
     gain = data.y_observed[rows] / (effects @ direction + state.var_y)
     drawn = start + direction * (gain * (phenotype_left(state, data)[rows] - simulated))

@@ -1,8 +1,9 @@
 """Missing middle layer of individuals without a phenotype: exact draws from layer 1."""
 
 import jax.numpy as jnp
-from jax import Array, random
+from jax import Array
 
+from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import ModelData
 from nnmm_jax.inference.blocks.missing_linear import replace_rows
 from nnmm_jax.inference.state import State
@@ -12,6 +13,6 @@ def kernel(key: Array, state: State, data: ModelData) -> tuple[State, dict[str, 
     """Gibbs block: missing nodes that only layer 1 knows about."""
     rows = data.free_rows
     z = state.z[:, rows]
-    noise = jnp.sqrt(state.var_e)[:, None] * random.normal(key, z.shape, z.dtype)
-    drawn = z - state.residual[:, rows] + noise
+    sd = jnp.sqrt(state.var_e)[:, None]
+    drawn = z - state.residual[:, rows] + sd * noise.normal(key, z.shape, z.dtype)
     return replace_rows(state, rows, jnp.where(data.observed[:, rows], z, drawn)), {}

@@ -12,10 +12,11 @@ import numpyro.distributions as dist
 from jax import Array, lax, random
 from jax.scipy.linalg import cho_solve
 
+from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import MixedArrays, ModelData, Spectrum
 from nnmm_jax.inference.blocks.effects import (
-    coordinate_sweep,
     SweepDraws,
+    coordinate_sweep,
     draw_sweep,
 )
 from nnmm_jax.inference.blocks.scale_move import scale_move
@@ -83,10 +84,13 @@ def _draw_jointly(
     """
     assert arrays.spectrum is not None
     key_fixed, key_coef = random.split(key)
-    fixed = marginal_fixed_conditional(arrays, response, var_e, effects.variance).sample(key_fixed)
+    conditional = marginal_fixed_conditional(arrays, response, var_e, effects.variance)
+    fixed = noise.draw_multivariate_normal(key_fixed, conditional)
     response = response - fixed @ arrays.design.basis
     projected = response @ arrays.spectrum.vectors.T
-    coef = joint_conditional(arrays.spectrum, projected, var_e, effects.variance).sample(key_coef)
+    coef = noise.draw_normal(
+        key_coef, joint_conditional(arrays.spectrum, projected, var_e, effects.variance)
+    )
     return fixed, coef, response - coef @ arrays.spectrum.vectors
 
 
@@ -140,7 +144,7 @@ def _sweep(
 
     start = (effects.coef.T, residual, arrays.design.basis @ residual.T)
     coef, residual, seen = lax.fori_loop(0, markers.n_blocks, update, start)
-    fixed = fixed_conditional(seen.T, var_e).sample(key_fixed)
+    fixed = noise.draw_normal(key_fixed, fixed_conditional(seen.T, var_e))
     return fixed, coef.T, residual - fixed @ arrays.design.basis
 
 
@@ -207,7 +211,7 @@ def draw_marker_effects(key: Array, effects: EffectState, arrays: MixedArrays) -
     if spectrum is None:
         return effects.coef
     shape = (effects.variance.shape[0], markers.n_padded)
-    start = jnp.sqrt(effects.variance)[:, None] * random.normal(key, shape, effects.coef.dtype)
+    start = jnp.sqrt(effects.variance)[:, None] * noise.normal(key, shape, effects.coef.dtype)
     start = jnp.where(jnp.arange(markers.n_padded) < markers.n_markers, start, 0.0)
     missed = effects.coef - markers.predict(start) @ spectrum.vectors.T
     return start + markers.project((missed / spectrum.values) @ spectrum.vectors)

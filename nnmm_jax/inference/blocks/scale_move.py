@@ -8,6 +8,7 @@ the variance by k**2 leaves their prior's shape alone and moves along exactly th
 import jax.numpy as jnp
 from jax import Array, lax, random
 
+from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import EffectHyper
 from nnmm_jax.inference.state import EffectState
 
@@ -15,7 +16,12 @@ N_STEPS = 4  # Metropolis steps on log k; each costs a few scalars per response
 
 
 def log_density(
-    log_k: Array, effects: EffectState, cross: Array, square: Array, var_e: Array, hyper: EffectHyper
+    log_k: Array,
+    effects: EffectState,
+    cross: Array,
+    square: Array,
+    var_e: Array,
+    hyper: EffectHyper,
 ) -> Array:
     """Log density (response,) of log k along the orbit, up to a constant.
 
@@ -65,8 +71,8 @@ def scale_move(
     signal = jnp.where(square > 0, cross**2 / (jnp.where(square > 0, square, 1.0) * var_e), 0.0)
     step = 2.4 / jnp.sqrt(signal + 2.0 * hyper.df)
     key_step, key_accept = random.split(key)
-    steps = step * random.normal(key_step, (N_STEPS, *step.shape), step.dtype)
-    log_u = -random.exponential(key_accept, steps.shape, step.dtype)
+    steps = step * noise.normal(key_step, (N_STEPS, *step.shape), step.dtype)
+    log_u = jnp.log(noise.uniform(key_accept, steps.shape, step.dtype))
 
     def density(log_k: Array) -> Array:
         return log_density(log_k, effects, cross, square, var_e, hyper)
@@ -79,8 +85,6 @@ def scale_move(
 
     log_k, _ = lax.scan(move, jnp.zeros_like(step), (steps, log_u))
     k = jnp.exp(log_k)
-    moved = effects._replace(
-        coef=k[:, None] * effects.coef, variance=k**2 * effects.variance
-    )
+    moved = effects._replace(coef=k[:, None] * effects.coef, variance=k**2 * effects.variance)
     change = (k - 1.0)[:, None] * genetic
     return moved, genetic + change, residual - change

@@ -7,6 +7,7 @@ import numpyro.distributions as dist
 from jax import Array, random
 from jax.scipy.linalg import cho_solve
 
+from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import ModelData
 from nnmm_jax.inference.blocks.effects import (
     coordinate_sweep,
@@ -42,8 +43,10 @@ class TraitSystem(NamedTuple):
 
 
 def trait_system(state: State, data: ModelData, activation: Activation) -> TraitSystem:
-    """Form the equations. Integrating the fixed effects out keeps the chain from creeping along
-    the ridge between the intercept and activations that are not centred (sigmoid, relu).
+    """Form the equations.
+
+    Integrating the fixed effects out keeps the chain from creeping along the ridge between the
+    intercept and activations that are not centred (sigmoid, relu).
     """
     design = data.design_trait
     active = activation.function(state.z[:, data.y_rows])
@@ -91,9 +94,9 @@ def kernel(
     if spike:
         coef = _sweep_nodes(key_nodes, state, system)[None]
     else:
-        coef = joint_conditional(state, system).sample(key_nodes)[None]
+        coef = noise.draw_multivariate_normal(key_nodes, joint_conditional(state, system))[None]
     seen = (system.response - coef @ system.active) @ data.design_trait.basis.T
-    coordinates = fixed_conditional(seen, state.var_y[None]).sample(key_fixed)[0]
+    coordinates = noise.draw_normal(key_fixed, fixed_conditional(seen, state.var_y[None]))[0]
     nodes = state.nodes._replace(coef=coef)
     return state._replace(nodes=nodes, fixed=coordinates @ data.design_trait.to_terms), {}
 

@@ -3,6 +3,8 @@
 One block also means one call of the gamma sampler, which is what compiles slowest in a sweep.
 """
 
+from typing import TypeAlias
+
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, random
@@ -13,7 +15,7 @@ from nnmm_jax.inference.blocks.trait import trait_residual
 from nnmm_jax.inference.state import EffectState, State
 from nnmm_jax.network.activations import Activation
 
-Conditional = dist.InverseGamma | dist.Beta
+Conditional: TypeAlias = dist.InverseGamma | dist.Beta
 
 
 def joint_variance_conditional(
