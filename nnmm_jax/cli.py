@@ -83,7 +83,7 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
     )
     data.add_argument("--trait", required=True, metavar="NAME", help="column of the phenotypes")
     data.add_argument(
-        "--id-column", metavar="NAME", help="id column of all tables (default: id, else the first)"
+        "--id-column", metavar="NAME", help="id column of all tables (default: the first column)"
     )
     output = parser.add_argument_group("output")
     output.add_argument("--out", required=True, metavar="DIR", type=Path, help="folder to make")

@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
     for name, count, what in (
         ("warmup", 1000, "sweeps discarded"),
-        ("samples", 1500, "sweeps kept, of every chain"),
+        ("samples", 3000, "sweeps kept, of every chain"),
         ("chains", 4, "chains, run together"),
         ("seed", 1, "of the simulation and of the fit"),
         ("individuals", 800, "simulated individuals"),
@@ -104,7 +104,10 @@ def run(options: argparse.Namespace) -> None:
         raise InputError("--data and --trait go together: a folder of files and a column of them")
     check_results_folder(options.out, overwrite=options.overwrite)
     from nnmm_jax import fit
+    from nnmm_jax.inference.run import RunSettings
 
+    # Wrong settings are found here, before data are made or read.
+    RunSettings(options.warmup, options.samples, options.chains, options.seed)
     network = network_of(options)
     began = time.perf_counter()
     dataset, simulated, source = get_data(options)

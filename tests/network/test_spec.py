@@ -35,7 +35,8 @@ def test_symmetric_activations_are_odd_up_to_a_constant(name):
 
 
 @pytest.mark.parametrize(
-    ("written", "name"), [("TANH", "tanh"), ("leaky_relu", "leakyrelu"), ("Leaky-ReLU", "leakyrelu")]
+    ("written", "name"),
+    [("TANH", "tanh"), ("leaky_relu", "leakyrelu"), ("Leaky-ReLU", "leakyrelu")],
 )
 def test_activation_names_are_lenient(written, name):
     assert activation_by_name(written).name == name

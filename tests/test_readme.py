@@ -1,0 +1,98 @@
+"""What the README shows must run, and what it says of files and options must be so."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import nnmm_jax
+from nnmm_jax import cli
+from nnmm_jax.reports.folder import TABLES
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+SMALL = "--individuals 60 --markers 60".split()
+SHORT = {"warmup": 6, "samples": 6, "chains": 2, "progress": False}
+
+
+def commands(text):
+    """Commands of a shell block, as lists of words."""
+    return [shlex.split(line) for line in text.replace("\\\n", " ").splitlines()]
+
+
+def test_every_block_is_known():
+    assert {language for language, _ in BLOCKS} == {"sh", "python"}
+    heads = {words[0] for language, text in BLOCKS if language == "sh" for words in commands(text)}
+    assert heads == {"nnmm", "pip", "scripts/demo", "scripts/test"}
+    for script in heads - {"nnmm", "pip"}:
+        assert (ROOT / script).is_file()
+
+
+def test_code_runs_in_the_order_of_the_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    fit = nnmm_jax.fit
+
+    def short_fit(data, network, **options):
+        return fit(data, network, **(options | SHORT))
+
+    monkeypatch.setattr(nnmm_jax, "fit", short_fit)
+    names = {}
+    for language, text in BLOCKS:
+        if language == "python":
+            exec(compile(text, "README.md", "exec"), names)
+            continue
+        for words in commands(text):
+            if words[0] == "nnmm":
+                assert cli.main(words[1:] + SMALL * (words[1] == "simulate")) == 0
+    printed = capsys.readouterr().out
+    assert "results: results" in printed
+    assert "ebv_sd" in printed
+    assert "h2_trait" in printed
+    assert names["again"].run["seed"] == 1
+    assert len(names["table"]) == names["hidden"].sum()
+    assert names["table"]["observed"].notna().any()
+
+
+def documented_columns(name):
+    section = README.split(f"\n`{name}`", 1)[1]
+    rows = re.search(r"\| column \| meaning \|\n\|---\|---\|\n((?:\|.*\n)+)", section).group(1)
+    return [
+        column for row in rows.splitlines() for column in re.findall(r"`(\w+)`", row.split("|")[1])
+    ]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_columns_are_those_of_the_tables(make_result, name):
+    table = TABLES[name](make_result(individuals=8, latent=1, bayesc=True, skip=True, hmc=True))
+    assert documented_columns(name) == list(table.columns)
+
+
+def test_components_are_all_defined(make_result):
+    result = make_result(individuals=8, bayesc=True, skip=True)
+    components = result.variance_components()["component"].str.replace(r"\[.*\]", "", regex=True)
+    section = README.split("### What is reported", 1)[1].split("\n## ", 1)[0]
+    assert set(components) <= set(re.findall(r"`(\w+)(?:\[l\])?`", section))
+
+
+def test_options_and_defaults_are_those_of_the_command(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["fit", "--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    table = README.split("| option | meaning | default |", 1)[1].split("\n\n", 1)[0]
+    tables = {"--genotypes", "--omics", "--phenotypes", "--trait", "--help"}
+    assert set(re.findall(r"--[a-z][a-z-]+", table)) == known - tables
+    options = cli.build_parser().parse_args(
+        "fit --genotypes g --phenotypes p --trait y --out d".split()
+    )
+    counts = f"{options.warmup}, {options.samples}, {options.chains}"
+    assert f"| sweeps discarded, sweeps kept of every chain, chains | {counts} |" in table
+    for name in ("activation", "marker_prior", "node_prior", "latent"):
+        row = re.search(rf"\| `--{name.replace('_', '-')}` .*", table).group(0)
+        assert row.endswith(f"| {getattr(options, name)} |")
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://doi.org/") or (ROOT / target).is_file(), target
