@@ -80,6 +80,8 @@ def build_result(
     if bayesc:
         posterior["pi_node"] = ((*sample, "trait"), rng.beta(2, 5, (chains, draws, 1)))
         posterior["pi_marker"] = ((*sample, "node"), rng.beta(90, 10, (chains, draws, width)))
+        if skip:
+            posterior["pi_skip"] = ((*sample, "trait"), rng.beta(9, 5, (chains, draws, 1)))
         moments["marker_pip"] = (("node", "marker"), np.tanh(np.abs(marker_mean) * 4))
     if skip:
         posterior["ebv_direct"] = (of_individuals, direct)

@@ -1,9 +1,9 @@
 """Has the sampler converged? R-hat and ESS of the quantities that the data identify.
 
 A latent node has neither scale nor sign of its own, and latent nodes may swap labels, so nothing
-of a latent node is judged, nor the intercept that its mean is confounded with. Hyperparameters
-(pi, variances of effects) are left out too: they are not what a reader takes home, and
-``result.idata`` has them.
+of a latent node is judged, nor what it shares its scale with: the trait's intercept, the variance
+of the node effects and their pi. All else that is reported is judged, pi and the variances of
+effects included: they mix worst.
 """
 
 from collections.abc import Iterator
@@ -26,8 +26,19 @@ _TRAIT_SCALARS = (
     "var_direct",
     "h2_trait",
     "fixed_trait",
+    "var_skip_effect",
+    "pi_skip",
 )
-_NODE_SCALARS = ("node_effect", "h2_node", "var_genetic_node", "var_residual_node", "fixed_omics")
+_SHARED_WITH_LATENT = ("var_node_effect", "pi_node")
+_NODE_SCALARS = (
+    "node_effect",
+    "h2_node",
+    "var_genetic_node",
+    "var_residual_node",
+    "var_marker_effect",
+    "pi_marker",
+    "fixed_omics",
+)
 
 
 def label(name: str, coordinates: dict[str, str], n_traits: int) -> str:
@@ -77,7 +88,8 @@ def identified(posterior: xr.Dataset, latent: xr.DataArray) -> xr.Dataset:
     """
     observed = posterior.isel(node=np.flatnonzero(~latent.values))
     chosen = observed[[name for name in _NODE_SCALARS if name in posterior]]
-    chosen = chosen.assign({name: posterior[name] for name in _TRAIT_SCALARS if name in posterior})
+    wanted = _TRAIT_SCALARS if latent.values.any() else (*_TRAIT_SCALARS, *_SHARED_WITH_LATENT)
+    chosen = chosen.assign({name: posterior[name] for name in wanted if name in posterior})
     if latent.values.any() and "fixed_trait" in chosen:
         terms = chosen["term_trait"].values.astype(str)
         chosen = chosen.isel(term_trait=np.flatnonzero(terms != "Intercept"))

@@ -38,9 +38,14 @@ def test_diagnostics__nothing_of_latent_nodes(make_result):
     assert "fixed_trait[sex[M]]" in names
 
 
-def test_diagnostics__no_hyperparameters(make_result):
-    names = quantities(make_result(nodes=2, individuals=3, bayesc=True, skip=True))
-    assert not [name for name in names if name.startswith(("pi_", "var_marker", "var_node_e"))]
+def test_diagnostics__hyperparameters_but_not_those_shared_with_latent_nodes(make_result):
+    def chosen(latent):
+        result = make_result(nodes=2, latent=latent, individuals=3, bayesc=True, skip=True)
+        return {name for name in quantities(result) if name.startswith(("pi_", "var_marker"))}
+
+    of_markers = {f"{name}[omic_{i}]" for name in ("pi_marker", "var_marker_effect") for i in (0, 1)}
+    assert chosen(0) == of_markers | {"pi_node", "pi_skip"}
+    assert chosen(1) == of_markers | {"pi_skip"}
 
 
 def test_diagnostics__leaves_out_what_never_varies(make_result):
