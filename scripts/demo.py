@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="linear, tanh, sigmoid, relu or leakyrelu",
     )
     for name, prior, what in (
-        ("marker", "BayesC", "marker effects on nodes"),
+        ("marker", "RR-BLUP", "marker effects on nodes"),
         ("node", "RR-BLUP", "node effects on the trait"),
         ("skip", "RR-BLUP", "direct marker effects on the trait; none to leave them out"),
     ):
@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
     for name, count, what in (
         ("warmup", 1000, "sweeps discarded"),
-        ("samples", 3000, "sweeps kept, of every chain"),
+        ("samples", 2000, "sweeps kept, of every chain"),
         ("chains", 4, "chains, run together"),
         ("seed", 1, "of the simulation and of the fit"),
         ("individuals", 800, "simulated individuals"),

@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -120,6 +121,14 @@ def build_result(
 
     run = {"settings": {"chains": chains, "samples": draws}, "seed": seed}
     return FitResult(dataset(posterior), dataset(stats), dataset(moments), dataset(constant), run)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled_code():
+    """Drop compiled programs after each module: they add up to gigabytes."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
 
 
 @pytest.fixture(scope="session")

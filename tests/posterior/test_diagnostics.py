@@ -43,7 +43,9 @@ def test_diagnostics__hyperparameters_but_not_those_shared_with_latent_nodes(mak
         result = make_result(nodes=2, latent=latent, individuals=3, bayesc=True, skip=True)
         return {name for name in quantities(result) if name.startswith(("pi_", "var_marker"))}
 
-    of_markers = {f"{name}[omic_{i}]" for name in ("pi_marker", "var_marker_effect") for i in (0, 1)}
+    of_markers = {
+        f"{name}[omic_{i}]" for name in ("pi_marker", "var_marker_effect") for i in (0, 1)
+    }
     assert chosen(0) == of_markers | {"pi_node", "pi_skip"}
     assert chosen(1) == of_markers | {"pi_skip"}
 
