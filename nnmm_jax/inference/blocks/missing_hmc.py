@@ -149,7 +149,7 @@ def kernel(
     energy_error = jnp.where(jnp.isnan(energy_error), -jnp.inf, energy_error)
     accept = jnp.minimum(1.0, jnp.exp(energy_error))
     accepted = noise.uniform(key_accept, rows.shape, start.dtype) < accept
-    moved = jnp.where(accepted & ~problem.observed, place(problem, end), problem.z)
+    moved = jnp.where(accepted, place(problem, end), problem.z)
     state = replace_rows(state, rows, moved)
 
     adapted = adapt_step(adapt, accept, jnp.maximum(warmup_iteration, 1))
