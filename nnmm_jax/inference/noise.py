@@ -6,10 +6,12 @@ a flat one; a sweep has a dozen such calls.
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, random
+from jax.scipy.linalg import solve_triangular
 
 
 def _flat(
@@ -39,8 +41,27 @@ def draw_normal(key: Array, conditional: dist.Normal) -> Array:
     return mean + conditional.scale * normal(key, conditional.batch_shape, mean.dtype)
 
 
-def draw_multivariate_normal(key: Array, conditional: dist.MultivariateNormal) -> Array:
-    """Draw from a batch of multivariate normal distributions."""
-    mean = conditional.loc
-    noise = normal(key, mean.shape, mean.dtype)
-    return mean + (conditional.scale_tril @ noise[..., None])[..., 0]
+class GaussianSystem(NamedTuple):
+    """Normal equations of a batch of Gaussian conditionals, N(precision^-1 rhs, precision^-1)."""
+
+    precision: Array
+    rhs: Array
+
+    @property
+    def conditional(self) -> dist.MultivariateNormal:
+        """The distribution itself."""
+        mean = jnp.linalg.solve(self.precision, self.rhs[..., None])[..., 0]
+        return dist.MultivariateNormal(mean, precision_matrix=self.precision)
+
+
+def draw_gaussian(key: Array, system: GaussianSystem) -> Array:
+    """Draw from Gaussian conditionals by one factorisation and two solves, each after the other.
+
+    The order matters: jaxlib's batched factorisations and solves block a worker thread each until
+    other workers have done their parts, so two of them side by side on a machine of two cores
+    wait for each other for ever. Each here needs the one before.
+    """
+    cholesky = jnp.linalg.cholesky(system.precision)
+    half = solve_triangular(cholesky, system.rhs[..., None], lower=True)
+    half = half + normal(key, system.rhs.shape, system.rhs.dtype)[..., None]
+    return solve_triangular(cholesky, half, lower=True, trans=1)[..., 0]

@@ -116,9 +116,9 @@ def test_fixed_and_marker_effects_jointly(toy, slabs, sizes):
     case = toy(sizes=sizes, marker_prior=PRIORS["RR-BLUP"])
     state, arrays, rest = case.state, case.data.omics, slabs(0, case.data)
     response = state.z
-    fixed_conditional = mixed_model.marginal_fixed_conditional(
+    fixed_conditional = mixed_model.marginal_fixed_system(
         arrays, response, state.var_e, state.markers.variance
-    )
+    ).conditional
     points = []
     for seed in (1, 2):
         rng = np.random.default_rng(seed)
@@ -201,7 +201,7 @@ def test_node_and_fixed_effects_jointly(toy, slabs, activation, skip):
     case = toy(activation=activation, node_prior=PRIORS["RR-BLUP"], skip_prior=skip, latent=1)
     state, rest = case.state, slabs(0, case.data)
     system = trait.trait_system(state, case.data, case.settings.activate)
-    conditional = trait.joint_conditional(state, system)
+    conditional = trait.joint_system(state, system).conditional
     points = []
     for seed in (1, 2):
         rng = np.random.default_rng(seed)
@@ -314,6 +314,30 @@ def test_density_along_the_scale_orbit(toy, slabs, prior, sizes):
         slab = rest._replace(marker=k[:, None] * rest.marker)
         jacobian = float(jnp.sum((n_moved + 2) * log_k))
         points.append(((state._replace(markers=moved), slab), float(log.sum()) - jacobian))
+    (first, log_first), (second, log_second) = points
+    check(case, first, second, log_first, log_second)
+
+
+@pytest.mark.parametrize("prior", ["RR-BLUP", "BayesC estimated"])
+def test_density_along_the_scale_orbit_of_node_effects(toy, slabs, prior):
+    case = toy(activation="tanh", node_prior=PRIORS[prior])
+    state, data, rest = case.state, case.data, slabs(0, case.data)
+    fitted = state.nodes.coef @ case.settings.activate.function(state.z[:, data.y_rows])
+    left = trait.trait_residual(state, data, case.settings.activate)
+    square = jnp.sum(fitted**2, axis=-1)
+    cross = jnp.sum(fitted * left, axis=-1) + square
+    points = []
+    for log_k in (jnp.zeros(1), jnp.asarray([0.4])):
+        k = jnp.exp(log_k)
+        log = scale_move.log_density(
+            log_k, state.nodes, cross, square, state.var_y[None], data.node_hyper
+        )
+        nodes = state.nodes._replace(
+            coef=k * state.nodes.coef, variance=k**2 * state.nodes.variance
+        )
+        jacobian = float((state.nodes.coef.size + 2) * log_k[0])
+        point = (state._replace(nodes=nodes), rest._replace(node=k * rest.node))
+        points.append((point, float(log.sum()) - jacobian))
     (first, log_first), (second, log_second) = points
     check(case, first, second, log_first, log_second)
 

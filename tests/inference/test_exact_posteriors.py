@@ -24,6 +24,7 @@ from nnmm_jax.inference.blocks import (
     mixed_model,
     variances,
 )
+from nnmm_jax.inference.noise import GaussianSystem, draw_gaussian
 from nnmm_jax.inference.run import RunSettings, run_chains
 from nnmm_jax.inference.sweep import sweep
 from nnmm_jax.posterior.arviz_compat import ess_bulk
@@ -309,3 +310,21 @@ def test_one_gamma_call_draws_every_variance_and_pi(toy):
                 np.ravel(conditional.concentration)[0], scale=np.ravel(conditional.rate)[0]
             )
         assert stats.kstest(one, law.cdf).pvalue > 1e-5, name
+
+
+def test_gaussian_draws_have_the_mean_and_covariance_of_their_system():
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(2, 3, 3))
+    system = GaussianSystem(
+        jnp.asarray(root @ np.swapaxes(root, 1, 2) + np.eye(3)),
+        jnp.asarray(rng.normal(size=(2, 3))),
+    )
+    keys = random.split(random.key(1), (1, 40_000))
+    drawn = np.asarray(jax.jit(jax.vmap(jax.vmap(lambda k: draw_gaussian(k, system))))(keys))
+    exact = system.conditional
+    np.testing.assert_allclose(
+        exact.mean, np.linalg.solve(system.precision, system.rhs[..., None])[..., 0]
+    )
+    centred = drawn - np.asarray(exact.mean)
+    assert_agree(drawn, np.asarray(exact.mean))
+    assert_agree(centred[..., :, None] * centred[..., None, :], np.linalg.inv(system.precision))

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, lax, random
-from jax.scipy.linalg import cho_solve
 
 from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import MixedArrays, ModelData, Spectrum
@@ -42,9 +41,9 @@ def joint_conditional(
     return dist.Normal(share * projected, jnp.sqrt(share * var_e[:, None]))
 
 
-def marginal_fixed_conditional(
+def marginal_fixed_system(
     arrays: MixedArrays, response: Array, var_e: Array, variance: Array
-) -> dist.MultivariateNormal:
+) -> noise.GaussianSystem:
     """Conditional of the fixed effects with normal marker effects integrated out.
 
     Generalised least squares with covariance ``M'M variance + var_e I``, diagonal in the
@@ -56,7 +55,7 @@ def marginal_fixed_conditional(
 
     Returns
     -------
-    MultivariateNormal, (response, term)
+    GaussianSystem, (response, term)
         Of the coordinates in the design's basis.
     """
     assert arrays.spectrum is not None
@@ -69,8 +68,7 @@ def marginal_fixed_conditional(
     precision = weighted @ loadings.T + outside / var_e[:, None, None]
     left = response @ arrays.design.basis.T - projected @ loadings.T
     rhs = jnp.einsum("ltr,lr->lt", weighted, projected) + left / var_e[:, None]
-    mean = cho_solve((jnp.linalg.cholesky(precision), True), rhs[..., None])[..., 0]
-    return dist.MultivariateNormal(mean, precision_matrix=precision)
+    return noise.GaussianSystem(precision, rhs)
 
 
 def _draw_jointly(
@@ -84,8 +82,8 @@ def _draw_jointly(
     """
     assert arrays.spectrum is not None
     key_fixed, key_coef = random.split(key)
-    conditional = marginal_fixed_conditional(arrays, response, var_e, effects.variance)
-    fixed = noise.draw_multivariate_normal(key_fixed, conditional)
+    system = marginal_fixed_system(arrays, response, var_e, effects.variance)
+    fixed = noise.draw_gaussian(key_fixed, system)
     response = response - fixed @ arrays.design.basis
     projected = response @ arrays.spectrum.vectors.T
     coef = noise.draw_normal(

@@ -3,9 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpyro.distributions as dist
 from jax import Array, random
-from jax.scipy.linalg import cho_solve
 
 from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import ModelData
@@ -14,6 +12,7 @@ from nnmm_jax.inference.blocks.effects import (
     draw_sweep,
 )
 from nnmm_jax.inference.blocks.mixed_model import MixedState, fixed_conditional, update_mixed
+from nnmm_jax.inference.blocks.scale_move import scale_move
 from nnmm_jax.inference.state import State
 from nnmm_jax.network.activations import Activation
 
@@ -57,13 +56,10 @@ def trait_system(state: State, data: ModelData, activation: Activation) -> Trait
     return TraitSystem(active, response, cross[:, :-1], cross[:, -1])
 
 
-def joint_conditional(state: State, system: TraitSystem) -> dist.MultivariateNormal:
+def joint_system(state: State, system: TraitSystem) -> noise.GaussianSystem:
     """Conditional of all node effects under a normal prior, fixed effects integrated out."""
     ridge = jnp.eye(system.gram.shape[0], dtype=system.gram.dtype) / state.nodes.variance[0]
-    precision = system.gram / state.var_y + ridge
-    cholesky = jnp.linalg.cholesky(precision)
-    mean = cho_solve((cholesky, True), system.rhs / state.var_y)
-    return dist.MultivariateNormal(mean, precision_matrix=precision)
+    return noise.GaussianSystem(system.gram / state.var_y + ridge, system.rhs / state.var_y)
 
 
 def _sweep_nodes(key: Array, state: State, system: TraitSystem) -> Array:
@@ -82,23 +78,32 @@ def _sweep_nodes(key: Array, state: State, system: TraitSystem) -> Array:
 def kernel(
     key: Array, state: State, data: ModelData, activation: Activation, spike: bool
 ) -> tuple[State, dict[str, Array]]:
-    """Gibbs block: node effects with the fixed effects integrated out, then fixed effects.
+    """Gibbs block: node effects with the fixed effects integrated out, fixed effects, then scale.
 
     Parameters
     ----------
     spike : bool
         Whether the node prior has a spike (one sweep over nodes) or not (one joint draw).
     """
-    key_nodes, key_fixed = random.split(key)
+    key_nodes, key_fixed, key_scale = random.split(key, 3)
     system = trait_system(state, data, activation)
     if spike:
         coef = _sweep_nodes(key_nodes, state, system)[None]
     else:
-        coef = noise.draw_multivariate_normal(key_nodes, joint_conditional(state, system))[None]
-    seen = (system.response - coef @ system.active) @ data.design_trait.basis.T
-    coordinates = noise.draw_normal(key_fixed, fixed_conditional(seen, state.var_y[None]))[0]
-    nodes = state.nodes._replace(coef=coef)
-    return state._replace(nodes=nodes, fixed=coordinates @ data.design_trait.to_terms), {}
+        coef = noise.draw_gaussian(key_nodes, joint_system(state, system))[None]
+    fitted = coef @ system.active
+    seen = (system.response - fitted) @ data.design_trait.basis.T
+    coordinates = noise.draw_normal(key_fixed, fixed_conditional(seen, state.var_y[None]))
+    left = system.response - fitted - coordinates @ data.design_trait.basis
+    nodes, _, _ = scale_move(
+        key_scale,
+        state.nodes._replace(coef=coef),
+        fitted,
+        left,
+        state.var_y[None],
+        data.node_hyper,
+    )
+    return state._replace(nodes=nodes, fixed=coordinates[0] @ data.design_trait.to_terms), {}
 
 
 def skip_kernel(
