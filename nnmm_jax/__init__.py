@@ -6,7 +6,8 @@
 >>> result.breeding_values()  # doctest: +SKIP
 """
 
-from importlib import import_module
+import os
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +24,23 @@ if TYPE_CHECKING:
     from nnmm_jax.posterior.result import load as load
 
 __version__ = "0.1.0"
+
+_SCHEDULER_FLAG = "xla_cpu_enable_concurrency_optimized_scheduler"
+
+
+def _avoid_deadlock() -> None:
+    """Switch the CPU scheduler off that runs independent parts of a sweep side by side.
+
+    With jaxlib 0.10.2 on two cores such parts were seen to wait for each other for ever; with
+    0.12 they were not. It must be said before JAX starts its backend; a user's own word stands.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    version = tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2])
+    if version < (0, 12) and _SCHEDULER_FLAG not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --{_SCHEDULER_FLAG}=false".strip()
+
+
+_avoid_deadlock()
 
 # Loaded on first use, so that importing the package (and `nnmm --help`) does not load JAX.
 _HOME = {

@@ -54,14 +54,20 @@ class GaussianSystem(NamedTuple):
         return dist.MultivariateNormal(mean, precision_matrix=self.precision)
 
 
-def draw_gaussian(key: Array, system: GaussianSystem) -> Array:
+def draw_gaussian(key: Array, system: GaussianSystem, after: Array) -> Array:
     """Draw from Gaussian conditionals by one factorisation and two solves, each after the other.
 
     The order matters: jaxlib's batched factorisations and solves block a worker thread each until
     other workers have done their parts, so two of them side by side on a machine of two cores
-    wait for each other for ever. Each here needs the one before.
+    wait for each other for ever. Each here needs the one before, and the first needs ``after``.
+
+    Parameters
+    ----------
+    after : Array
+        Anything computed from the last such draw of the sweep: this one then waits for it.
     """
-    cholesky = jnp.linalg.cholesky(system.precision)
+    # Zero times a float is not simplified away (it may be NaN), so the order is kept.
+    cholesky = jnp.linalg.cholesky(system.precision + 0.0 * jnp.sum(after))
     half = solve_triangular(cholesky, system.rhs[..., None], lower=True)
     half = half + normal(key, system.rhs.shape, system.rhs.dtype)[..., None]
     return solve_triangular(cholesky, half, lower=True, trans=1)[..., 0]

@@ -320,7 +320,9 @@ def test_gaussian_draws_have_the_mean_and_covariance_of_their_system():
         jnp.asarray(rng.normal(size=(2, 3))),
     )
     keys = random.split(random.key(1), (1, 40_000))
-    drawn = np.asarray(jax.jit(jax.vmap(jax.vmap(lambda k: draw_gaussian(k, system))))(keys))
+    drawn = np.asarray(
+        jax.jit(jax.vmap(jax.vmap(lambda k: draw_gaussian(k, system, system.rhs))))(keys)
+    )
     exact = system.conditional
     np.testing.assert_allclose(
         exact.mean, np.linalg.solve(system.precision, system.rhs[..., None])[..., 0]

@@ -221,6 +221,43 @@ def test_poor_steps_are_counted_as_divergent(toy):
     assert np.isfinite(moved.z).all()
 
 
+def count_primitive(equation, name):
+    """How often a primitive stands in an equation of a jaxpr, functions it calls included."""
+    total = int(equation.primitive.name == name)
+    for value in equation.params.values():
+        inner = getattr(value, "jaxpr", value)
+        total += sum(count_primitive(one, name) for one in getattr(inner, "eqns", ()))
+    return total
+
+
+def test_factorisations_of_a_sweep_wait_for_each_other(toy):
+    """One a block, each made from what the one before led to: side by side they can deadlock."""
+    case = toy(
+        sizes={"holes": False}, marker_prior="RR-BLUP", node_prior="RR-BLUP", skip_prior="RR-BLUP"
+    )
+    keys = random.split(random.key(0), 2)
+    states = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), case.state)
+
+    def sweeps(state):
+        return jax.vmap(lambda key, one: sweep(key, one, case.data, jnp.asarray(0), case.settings))(
+            keys, state
+        )[0]
+
+    jaxpr = jax.make_jaxpr(sweeps)(states).jaxpr
+    made_from: dict[object, int] = {}  # how many factorisations, one after the other, led here
+    longest = total = 0
+    for equation in jaxpr.eqns:
+        depth = max((made_from.get(str(v), 0) for v in equation.invars), default=0)
+        inside = count_primitive(equation, "cholesky")
+        assert inside <= 1
+        total += inside
+        longest = max(longest, depth + inside)
+        for variable in equation.outvars:
+            made_from[str(variable)] = depth + inside
+    assert total == 3  # omics, nodes, skip
+    assert longest == total
+
+
 def test_scale_move_keeps_the_sum_of_genetic_value_and_residual():
     rng = np.random.default_rng(0)
     genetic, residual = jnp.asarray(rng.normal(size=(2, 3, 40)))

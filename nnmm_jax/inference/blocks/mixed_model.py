@@ -83,7 +83,7 @@ def _draw_jointly(
     assert arrays.spectrum is not None
     key_fixed, key_coef = random.split(key)
     system = marginal_fixed_system(arrays, response, var_e, effects.variance)
-    fixed = noise.draw_gaussian(key_fixed, system)
+    fixed = noise.draw_gaussian(key_fixed, system, after=response)
     response = response - fixed @ arrays.design.basis
     projected = response @ arrays.spectrum.vectors.T
     coef = noise.draw_normal(

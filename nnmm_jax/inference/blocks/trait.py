@@ -90,7 +90,9 @@ def kernel(
     if spike:
         coef = _sweep_nodes(key_nodes, state, system)[None]
     else:
-        coef = noise.draw_gaussian(key_nodes, joint_system(state, system))[None]
+        coef = noise.draw_gaussian(key_nodes, joint_system(state, system), after=state.residual)[
+            None
+        ]
     fitted = coef @ system.active
     seen = (system.response - fitted) @ data.design_trait.basis.T
     coordinates = noise.draw_normal(key_fixed, fixed_conditional(seen, state.var_y[None]))
