@@ -9,7 +9,7 @@ import argparse
 import dataclasses
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -193,13 +193,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0
     """
     options = build_parser().parse_args(arguments)
+    return run_command("nnmm", options.run, options)
+
+
+def run_command(
+    program: str, run: Callable[[argparse.Namespace], None], options: argparse.Namespace
+) -> int:
+    """Run a command; wrong input is one line on standard error, without a traceback.
+
+    Returns
+    -------
+    int
+        Exit code: 0, 2 after wrong input, 130 when interrupted.
+    """
     try:
-        options.run(options)
+        run(options)
     except InputError as error:
-        print(f"nnmm: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("nnmm: interrupted", file=sys.stderr)
+        print(f"{program}: interrupted", file=sys.stderr)
         return 130
     return 0
 

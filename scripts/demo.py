@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from nnmm_jax.cli import run_command
 from nnmm_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,15 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments, argparse.Namespace(data=None, trait=None))
-    try:
-        run(options)
-    except InputError as error:
-        print(f"demo: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("demo: interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return run_command("demo", run, options)
 
 
 def run(options: argparse.Namespace) -> None:
