@@ -19,6 +19,7 @@ from nnmm_jax.errors import InputError
 from nnmm_jax.network.spec import Network
 from nnmm_jax.posterior import arviz_compat
 from nnmm_jax.posterior.result import FitResult
+from nnmm_jax.reports.agreement import correlation, slope
 from nnmm_jax.reports.baselines import Baseline
 
 Method: TypeAlias = Network | Baseline
@@ -148,15 +149,10 @@ def scores(
     >>> found["accuracy"].__round__(6), found["slope"].__round__(6), found["width"]
     (1.0, 2.0, 2.0)
     """
-    dispersion = np.var(predicted)
-    accuracy, slope = np.nan, np.nan
-    if dispersion > 0 and np.var(observed) > 0:
-        covariance = np.mean((observed - observed.mean()) * (predicted - predicted.mean()))
-        slope = covariance / dispersion
-        accuracy = covariance / np.sqrt(dispersion * np.var(observed))
+    accuracy = correlation(observed, predicted)
     return {
-        "accuracy": float(accuracy),
-        "slope": float(slope),
+        "accuracy": accuracy,
+        "slope": accuracy if np.isnan(accuracy) else slope(observed, predicted),
         "coverage": float(np.mean((low <= observed) & (observed <= high))),
         "width": float(np.mean(high - low)),
         "mse": float(np.mean((observed - predicted) ** 2)),
