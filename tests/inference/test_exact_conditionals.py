@@ -117,7 +117,11 @@ def test_fixed_and_marker_effects_jointly(toy, slabs, sizes):
     state, arrays, rest = case.state, case.data.omics, slabs(0, case.data)
     response = state.z
     fixed_conditional = mixed_model.marginal_fixed_system(
-        arrays, response, state.var_e, state.markers.variance
+        arrays,
+        response,
+        response @ arrays.spectrum.vectors.T,
+        state.var_e,
+        state.markers.variance,
     ).conditional
     points = []
     for seed in (1, 2):

@@ -42,7 +42,7 @@ def joint_conditional(
 
 
 def marginal_fixed_system(
-    arrays: MixedArrays, response: Array, var_e: Array, variance: Array
+    arrays: MixedArrays, response: Array, projected: Array, var_e: Array, variance: Array
 ) -> noise.GaussianSystem:
     """Conditional of the fixed effects with normal marker effects integrated out.
 
@@ -52,6 +52,8 @@ def marginal_fixed_system(
     Parameters
     ----------
     response : (response, individual)
+    projected : (response, rank)
+        The same in the eigenvectors' coordinates.
 
     Returns
     -------
@@ -61,7 +63,6 @@ def marginal_fixed_system(
     assert arrays.spectrum is not None
     assert arrays.spectrum_loadings is not None
     loadings = arrays.spectrum_loadings
-    projected = response @ arrays.spectrum.vectors.T
     total = arrays.spectrum.values * variance[:, None] + var_e[:, None]
     outside = jnp.eye(loadings.shape[0], dtype=loadings.dtype) - loadings @ loadings.T
     weighted = loadings[None] / total[:, None, :]
@@ -81,15 +82,17 @@ def _draw_jointly(
     fixed effects in the design's basis, coefficients, residual
     """
     assert arrays.spectrum is not None
+    assert arrays.spectrum_loadings is not None
     key_fixed, key_coef = random.split(key)
-    system = marginal_fixed_system(arrays, response, var_e, effects.variance)
-    fixed = noise.draw_gaussian(key_fixed, system, after=response)
-    response = response - fixed @ arrays.design.basis
     projected = response @ arrays.spectrum.vectors.T
-    coef = noise.draw_normal(
-        key_coef, joint_conditional(arrays.spectrum, projected, var_e, effects.variance)
-    )
-    return fixed, coef, response - coef @ arrays.spectrum.vectors
+    system = marginal_fixed_system(arrays, response, projected, var_e, effects.variance)
+    fixed = noise.draw_gaussian(key_fixed, system, after=response)
+    # Projecting what is left of the response would be a second product with all eigenvectors.
+    left = projected - fixed @ arrays.spectrum_loadings
+    conditional = joint_conditional(arrays.spectrum, left, var_e, effects.variance)
+    coef = noise.draw_normal(key_coef, conditional)
+    residual = response - fixed @ arrays.design.basis - coef @ arrays.spectrum.vectors
+    return fixed, coef, residual
 
 
 def block_grams(arrays: MixedArrays) -> Array:
