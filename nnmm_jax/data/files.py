@@ -87,7 +87,13 @@ def find_dataset_files(folder: str | Path) -> dict[str, Path | None]:
     return files
 
 
-def read_file(path: Path, name: str, id_column: str | None, small_integers: bool) -> pd.DataFrame:
+def read_file(
+    path: Path,
+    name: str,
+    id_column: str | None,
+    small_integers: bool,
+    text_columns: bool | tuple[str, ...] = (),
+) -> pd.DataFrame:
     """One file as pandas would have it, before anything is known about ids."""
     if path.is_dir():
         raise InputError(f"{name}: expected a file, found a folder; give the path of the file")
@@ -102,7 +108,7 @@ def read_file(path: Path, name: str, id_column: str | None, small_integers: bool
         if path.suffix.lower() == ".parquet":
             table = parquet.ParquetFile(path).read()
         else:
-            table = _read_text(path, name, id_column, small_integers)
+            table = _read_text(path, name, id_column, small_integers, text_columns)
         column_names([c for c in table.column_names if not c.startswith("__index_level_")], name)
         table = _plain_types(table, name)
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
@@ -116,7 +122,13 @@ def read_file(path: Path, name: str, id_column: str | None, small_integers: bool
     return table.to_pandas(types_mapper=NULLABLE.get if holes else None)
 
 
-def _read_text(path: Path, name: str, id_column: str | None, small_integers: bool) -> pa.Table:
+def _read_text(
+    path: Path,
+    name: str,
+    id_column: str | None,
+    small_integers: bool,
+    text_columns: bool | tuple[str, ...],
+) -> pa.Table:
     """A delimited file; Arrow's reader, unlike pandas', refuses rows that are too short."""
     with _open_text(path) as handle:
         first_line = next((line for line in handle if line.strip()), "")
@@ -137,7 +149,12 @@ def _read_text(path: Path, name: str, id_column: str | None, small_integers: boo
             "separate columns by commas in csv and by tabs in tsv and txt"
         )
     position = names.index(id_column) if id_column in names else 0
-    ids = {header[position]: pa.string()}
+    as_text = names if text_columns is True else text_columns or ()
+    ids = {
+        column: pa.string()
+        for j, column in enumerate(header)
+        if j == position or names[j] in as_text
+    }
     if small_integers:
         try:
             return _arrow_csv(source, delimiter, dict.fromkeys(header, pa.int8()) | ids)

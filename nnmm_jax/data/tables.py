@@ -17,6 +17,8 @@ def read_table(
     what: str,
     id_column: str | None = None,
     small_integers: bool = False,
+    repeated_ids: bool = False,
+    text_columns: bool | tuple[str, ...] = (),
 ) -> pd.DataFrame:
     """Read a table and make its ids the index.
 
@@ -32,12 +34,18 @@ def read_table(
         the index has a name or holds text.
     small_integers
         Try whole numbers of -128..127 first, as dosages are: a fraction of the memory.
+    repeated_ids
+        Let an id have several rows, as phenotypes with repeated records have.
+    text_columns
+        Columns of a csv, tsv or txt file to read as text, as ids are, so that ``007`` stays what
+        it is; True for all.
 
     Returns
     -------
     pandas.DataFrame
-        One row per individual; the index, named ``id``, holds the ids as text without blanks
-        around them, so that ``1`` in one file and ``"1"`` in another are the same individual.
+        One row per individual, or per record with `repeated_ids`; the index, named ``id``, holds
+        the ids as text without blanks around them, so that ``1`` in one file and ``"1"`` in
+        another are the same individual.
         Column names are text, dates too; integers with holes have pandas' nullable types.
 
     Raises
@@ -58,9 +66,11 @@ def read_table(
     else:
         path = Path(source)
         name = f"{what} {path}"
-        frame = _index_as_column(read_file(path, name, id_column, small_integers), id_column)
+        frame = _index_as_column(
+            read_file(path, name, id_column, small_integers, text_columns), id_column
+        )
     frame.columns = pd.Index(column_names(list(frame.columns), name))
-    return _with_ids(frame, name, id_column)
+    return _with_ids(frame, name, id_column, repeated_ids)
 
 
 def numeric_values(frame: pd.DataFrame, what: str) -> np.ndarray:
@@ -146,7 +156,9 @@ def _index_as_column(frame: pd.DataFrame, id_column: str | None) -> pd.DataFrame
     return frame.reset_index(drop=True)
 
 
-def _with_ids(frame: pd.DataFrame, name: str, id_column: str | None) -> pd.DataFrame:
+def _with_ids(
+    frame: pd.DataFrame, name: str, id_column: str | None, repeated_ids: bool
+) -> pd.DataFrame:
     """Move the ids to the index, checked."""
     if not len(frame) or not frame.shape[1]:
         raise InputError(f"{name}: expected at least one row, found none; check the table")
@@ -163,11 +175,10 @@ def _with_ids(frame: pd.DataFrame, name: str, id_column: str | None) -> pd.DataF
     column = id_column if id_column is not None else frame.columns[0]
     ids = _ids_as_text(frame[column], name)
     repeated = [label for label, times in Counter(ids).items() if times > 1]
-    if repeated:
+    if repeated and not repeated_ids:
         raise InputError(
             f"{name}: expected every id once, found {shortlist(repeated)} more than once in "
-            f"column '{column}'; keep one row per individual (repeated records are not "
-            "supported yet)"
+            f"column '{column}'; keep one row per id (only phenotypes may be recorded repeatedly)"
         )
     rest = frame.drop(columns=column)
     rest.index = pd.Index(ids, name="id", dtype=object)

@@ -131,7 +131,10 @@ BAD_FILES = {
     "blank lines": ("\n\n", "an empty file"),
     "no rows": ("id,x\n", "at least one row, found none"),
     "duplicate ids": ("id,x\na,1\nb,2\na,3\n", "found 'a' more than once in column 'id'"),
-    "duplicate ids but for blanks": ("id,x\na,1\n a,3\n", "'a' more than once.*not supported yet"),
+    "duplicate ids but for blanks": (
+        "id,x\na,1\n a,3\n",
+        "'a' more than once.*keep one row per id",
+    ),
     "many duplicate ids": (
         "id,x\n" + "".join(f"i{i % 7},0\n" for i in range(14)),
         r"'i0', 'i1', 'i2', 'i3', 'i4', \.\.\. \(7 in all\)",
