@@ -9,16 +9,16 @@ from nnmm_jax.data.tables import numeric_values
 from nnmm_jax.errors import InputError, shortlist
 
 
-def trait_values(table: pd.DataFrame, trait: str, source: str) -> np.ndarray:
-    """(row of the phenotype table,) values of the trait."""
-    if trait not in table.columns:
-        close = get_close_matches(trait, table.columns, n=1)
+def column_values(table: pd.DataFrame, column: str, what: str, source: str) -> np.ndarray:
+    """(row of the phenotype table,) values of the trait or of weights."""
+    if column not in table.columns:
+        close = get_close_matches(column, table.columns, n=1)
         hint = f"did you mean '{close[0]}'?" if close else "choose one of these"
         raise InputError(
-            f"{source}: expected the trait '{trait}', found the columns "
+            f"{source}: expected {what} '{column}', found the columns "
             f"{shortlist(table.columns)}; {hint}"
         )
-    return numeric_values(table[[trait]], source)[:, 0]
+    return numeric_values(table[[column]], source)[:, 0]
 
 
 def check_phenotype(phenotype: np.ndarray, trait: str, source: str) -> None:
@@ -75,3 +75,31 @@ def checked_mask(name: str, hide: np.ndarray, shapes: list[tuple[int, ...]]) -> 
             f"shape {array.shape}; give True where a cell is to be hidden"
         )
     return array
+
+
+def checked_weights(
+    weights: np.ndarray, needed: np.ndarray, ids: np.ndarray, column: str, source: str
+) -> np.ndarray:
+    """Weights, 1 where they are missing and not needed, or raise."""
+    positive = weights > 0
+    wrong = needed & ~positive
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        found = "none" if np.isnan(weights[row]) else f"{weights[row]:g}"
+        raise InputError(
+            f"{source}: expected positive weights where values are observed, found {found} in "
+            f"column '{column}', id '{ids[row]}'; correct it"
+        )
+    return np.where(positive, weights, 1.0)
+
+
+def check_known(ids: pd.Index, whose: str, known: dict[str, np.ndarray]) -> None:
+    """Raise unless every individual is in each of these lists of ids, naming all that are not."""
+    lacking = {name: ids[~ids.isin(listed)] for name, listed in known.items()}
+    lacking = {name: absent for name, absent in lacking.items() if len(absent)}
+    if lacking:
+        found = " and ".join(f"none of {shortlist(ab)} in {name}" for name, ab in lacking.items())
+        raise InputError(
+            f"{', '.join(lacking)}: expected all {whose}, found {found}; add them there or leave "
+            "these individuals out"
+        )

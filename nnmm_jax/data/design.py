@@ -1,6 +1,7 @@
 """Design matrices of fixed effects and covariates, from formulas."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ class Design:
     Attributes
     ----------
     matrix
-        (individual, term) float64, the intercept first.
+        (row, term) float64, one row per individual or record, the intercept first.
     names
         Names of the columns.
     n_filled
@@ -42,6 +43,7 @@ def design_matrix(
     *,
     what: str,
     needed: np.ndarray | None = None,
+    varying: Mapping[str, str] | None = None,
 ) -> Design:
     """Design matrix of a one-sided formula such as ``~ sex + C(batch) + log(age)``.
 
@@ -54,25 +56,28 @@ def design_matrix(
         In the language of formulaic, which always gets an intercept; names that are not Python
         names in backticks. None for the intercept alone.
     covariates
-        One row per individual, ids in the index.
+        One row per individual or record, ids in the index.
     what
         What the formula is for, for messages: ``"fixed effects of omics"``.
     needed
-        (individual,) bool, rows that enter the likelihood, whose covariates must be there. Default
+        (row,) bool, rows that enter the likelihood, whose covariates must be there. Default
         all. Other rows with missing covariates or levels unseen in the needed rows get the column
         means of the needed rows.
+    varying
+        Columns that `covariates` lacks because they differ between the records of an individual,
+        with the id of one such, see :attr:`nnmm_jax.data.Dataset.varying_columns`.
 
     Returns
     -------
     Design
-        (individual, term), of full column rank over the needed rows.
+        (row, term), of full column rank over the needed rows.
 
     Raises
     ------
     InputError
         The formula cannot be read, has a left-hand side, removes the intercept or uses an unknown
-        column; a needed row misses a covariate or gives a value that is not finite; columns are
-        collinear.
+        column, or one that varies within an individual; a needed row misses a covariate or gives
+        a value that is not finite; columns are collinear.
 
     Examples
     --------
@@ -90,7 +95,10 @@ def design_matrix(
     is_needed = np.ones(rows, dtype=bool) if needed is None else np.asarray(needed, dtype=bool)
     parsed = _parse(formula, covariates, what)
     # A first evaluation on filled columns shows which columns the formula uses.
-    names_used = _used_names(_evaluate(parsed, covariates.ffill().bfill(), formula, what))
+    varying = {} if varying is None else varying
+    filled = covariates.ffill().bfill().assign(**dict.fromkeys(varying, 1.0))
+    names_used = _used_names(_evaluate(parsed, filled, formula, what))
+    _check_constant(names_used, varying, what)
     used = [column for column in covariates.columns if column in names_used]
     missing = covariates[used].isna().to_numpy()
     _check_complete(missing, used, covariates, is_needed, what)
@@ -104,9 +112,9 @@ def design_matrix(
         matrix[known] = others.to_numpy(dtype=np.float64)
     _check_finite(matrix, is_needed, names, covariates.index, what)
     _check_rank(matrix[is_needed], spec, what)
-    filled = ~np.isfinite(matrix).all(axis=1)
-    matrix[filled] = matrix[is_needed].mean(axis=0)
-    return Design(matrix, names, int(filled.sum()))
+    unknown = ~np.isfinite(matrix).all(axis=1)
+    matrix[unknown] = matrix[is_needed].mean(axis=0)
+    return Design(matrix, names, int(unknown.sum()))
 
 
 def _parse(formula: str, covariates: pd.DataFrame, what: str) -> formulaic.SimpleFormula:
@@ -158,6 +166,15 @@ def _used_names(design: formulaic.ModelMatrix) -> set[str]:
     return {str(v) for source, group in sources.items() if source != "transforms" for v in group}
 
 
+def _check_constant(used: set[str], varying: Mapping[str, str], what: str) -> None:
+    for column in used.intersection(varying):
+        raise InputError(
+            f"{what}: expected columns that are constant within an individual, found different "
+            f"values of '{column}' among the records of '{varying[column]}'; leave it out here, "
+            "or correct the records"
+        )
+
+
 def _plain(rows: pd.DataFrame) -> pd.DataFrame:
     """Nullable integers without holes as NumPy integers, so that levels read 1 and not 1.0."""
     types = {
@@ -173,7 +190,7 @@ def _plain(rows: pd.DataFrame) -> pd.DataFrame:
 def _levels_known(
     spec: formulaic.ModelSpec, covariates: pd.DataFrame, needed: np.ndarray
 ) -> np.ndarray:
-    """(individual,) True where every factor has a value that some needed row has."""
+    """(row,) True where every factor has a value that some needed row has."""
     known = np.ones(len(covariates), dtype=bool)
     kinds = {str(factor): kind for factor, (kind, _) in spec.encoder_state.items()}
     for factor, variables in spec.factor_variables.items():

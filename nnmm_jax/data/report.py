@@ -7,6 +7,9 @@ import numpy as np
 
 from nnmm_jax.errors import shortlist
 
+# Ids of dropped rows that a report names.
+FIRST_IDS = 5
+
 
 @dataclass(frozen=True)
 class Dropped:
@@ -17,7 +20,7 @@ class Dropped:
     rows
         How many.
     first_ids
-        The first five of their ids.
+        The first of their ids, at most :data:`FIRST_IDS`, each once.
     reason
         Why they were left out.
     """
@@ -28,15 +31,41 @@ class Dropped:
 
 
 @dataclass(frozen=True)
+class PedigreeCounts:
+    """What a pedigree holds.
+
+    Attributes
+    ----------
+    animals, founders
+        All, and those without known parents.
+    added
+        Founders that occur as parents only.
+    both_sexes
+        Animals used both as a sire and as a dam.
+    inbred
+        Animals with an inbreeding coefficient above 0.
+    mean_inbreeding
+        Over all animals.
+    """
+
+    animals: int
+    founders: int
+    added: int
+    both_sexes: int
+    inbred: int
+    mean_inbreeding: float
+
+
+@dataclass(frozen=True)
 class JoinReport:
-    """Counts of a join; individuals are the genotyped ones.
+    """Counts of a join; individuals are the genotyped ones, if there are genotypes.
 
     Attributes
     ----------
     trait
         The output trait.
     genotyped
-        Individuals analysed.
+        Individuals analysed: the genotyped ones, or without genotypes those of `individuals_from`.
     markers
         Markers that vary, the ones analysed.
     constant_markers, unobserved_markers
@@ -44,7 +73,7 @@ class JoinReport:
     missing_genotypes
         Missing cells of the analysed markers, to be replaced by the marker's mean.
     dropped_omics, dropped_phenotypes
-        Rows of these tables whose id is not genotyped.
+        Rows of these tables whose id is not among the individuals.
     omics_columns
         Observed nodes.
     omics_complete, omics_partial, omics_none
@@ -57,6 +86,12 @@ class JoinReport:
         Individuals with an observed trait and at least one of the omics.
     candidates
         Individuals with neither.
+    records, repeatedly_phenotyped
+        Observed values of the trait, and individuals with more than one of them.
+    individuals_from
+        What lists the individuals: ``genotypes``, ``pedigree`` or ``relationship 'name'``.
+    pedigree
+        Counts of the pedigree, if there is one.
     """
 
     trait: str
@@ -75,18 +110,24 @@ class JoinReport:
     phenotyped: int = 0
     omics_and_phenotype: int = 0
     candidates: int = 0
+    records: int = 0
+    repeatedly_phenotyped: int = 0
+    individuals_from: str = "genotypes"
+    pedigree: PedigreeCounts | None = None
 
     @property
     def missing_genotypes_share(self) -> float:
-        """Share of the analysed genotype cells that is missing, 0..1."""
-        return self.missing_genotypes / (self.genotyped * self.markers)
+        """Share of the analysed genotype cells that is missing, 0..1; 0 without genotypes."""
+        return self.missing_genotypes / max(1, self.genotyped * self.markers)
 
     @property
     def missing_omics_share(self) -> float:
         """Share of the omics cells that is missing, 0..1; 0 without omics."""
         return self.missing_omics / max(1, self.genotyped * self.omics_columns)
 
-    def recounted(self, omics: np.ndarray, phenotype: np.ndarray) -> "JoinReport":
+    def recounted(
+        self, omics: np.ndarray, phenotype: np.ndarray, record_rows: np.ndarray
+    ) -> "JoinReport":
         """The report with the counts of observed omics and phenotypes taken anew.
 
         Parameters
@@ -94,7 +135,9 @@ class JoinReport:
         omics
             (individual, node), NaN for missing.
         phenotype
-            (individual,), NaN for missing.
+            (record,), NaN for missing.
+        record_rows
+            (record,) individual of each record.
 
         Returns
         -------
@@ -105,11 +148,14 @@ class JoinReport:
         --------
         >>> import numpy as np
         >>> report = JoinReport("y", 2, 5, 0, 0, 0, Dropped(0, ()), Dropped(0, ()))
-        >>> report.recounted(np.array([[1.0], [np.nan]]), np.array([np.nan, np.nan])).candidates
-        1
+        >>> omics, phenotype = np.array([[np.nan], [np.nan]]), np.array([1.0, 2.0, np.nan])
+        >>> report = report.recounted(omics, phenotype, np.array([0, 0, 1]))
+        >>> report.candidates, report.records, report.repeatedly_phenotyped
+        (1, 2, 1)
         """
         seen = ~np.isnan(omics)
-        some, phenotyped = seen.any(axis=1), ~np.isnan(phenotype)
+        times = np.bincount(record_rows[~np.isnan(phenotype)], minlength=len(omics))
+        some, phenotyped = seen.any(axis=1), times > 0
         complete = some & seen.all(axis=1)
         return replace(
             self,
@@ -121,6 +167,8 @@ class JoinReport:
             phenotyped=int(phenotyped.sum()),
             omics_and_phenotype=int((phenotyped & some).sum()),
             candidates=int((~phenotyped & ~some).sum()),
+            records=int(times.sum()),
+            repeatedly_phenotyped=int((times > 1).sum()),
         )
 
     def lines(self) -> list[str]:
@@ -137,25 +185,39 @@ class JoinReport:
         'individuals genotyped: 2 (all are analysed)'
         """
         lines = [
-            f"individuals genotyped: {self.genotyped} (all are analysed)",
+            f"individuals genotyped: {self.genotyped} (all are analysed)"
+            if self.markers
+            else f"individuals, those of the {self.individuals_from}: {self.genotyped}",
             f"  with omics: {self.omics_complete} complete, {self.omics_partial} partial, "
             f"{self.omics_none} none",
             f"  with phenotype '{self.trait}': {self.phenotyped}; with omics too: "
             f"{self.omics_and_phenotype}",
-            f"  candidates with neither: {self.candidates}",
-            f"markers: {self.markers}; dropped: {self.constant_markers} constant, "
-            f"{self.unobserved_markers} without data",
-            f"genotype cells missing, replaced by the marker's mean: {self.missing_genotypes} "
-            f"({self.missing_genotypes_share:.2%})",
-            f"omics: {self.omics_columns} columns; cells missing: {self.missing_omics} "
-            f"({self.missing_omics_share:.2%})",
         ]
+        if self.repeatedly_phenotyped:
+            lines.append(
+                f"  records of '{self.trait}': {self.records}; individuals with more than one: "
+                f"{self.repeatedly_phenotyped}"
+            )
+        lines.append(f"  candidates with neither: {self.candidates}")
+        if self.pedigree is not None:
+            lines.extend(_pedigree_lines(self.pedigree))
+        if self.markers:
+            lines += [
+                f"markers: {self.markers}; dropped: {self.constant_markers} constant, "
+                f"{self.unobserved_markers} without data",
+                "genotype cells missing, replaced by the marker's mean: "
+                f"{self.missing_genotypes} ({self.missing_genotypes_share:.2%})",
+            ]
+        lines.append(
+            f"omics: {self.omics_columns} columns; cells missing: {self.missing_omics} "
+            f"({self.missing_omics_share:.2%})"
+        )
         for table, dropped in (
             ("omics", self.dropped_omics),
             ("phenotypes", self.dropped_phenotypes),
         ):
             if dropped.rows:
-                more = ", ..." if dropped.rows > len(dropped.first_ids) else ""
+                more = ", ..." if dropped.rows > len(dropped.first_ids) == FIRST_IDS else ""
                 lines.append(
                     f"rows of {table} dropped, {dropped.reason}: {dropped.rows} "
                     f"({shortlist(dropped.first_ids)}{more})"
@@ -184,3 +246,14 @@ class JoinReport:
             "missing_genotypes_share": self.missing_genotypes_share,
             "missing_omics_share": self.missing_omics_share,
         }
+
+
+def _pedigree_lines(counts: PedigreeCounts) -> list[str]:
+    lines = [
+        f"pedigree: {counts.animals} animals, {counts.founders} without known parents "
+        f"({counts.added} of these listed as parents only)",
+        f"  inbred: {counts.inbred}; mean inbreeding of all: {counts.mean_inbreeding:.4f}",
+    ]
+    if counts.both_sexes:
+        lines.append(f"  both sire and dam: {counts.both_sexes}")
+    return lines
