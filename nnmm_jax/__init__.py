@@ -11,15 +11,25 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from nnmm_jax.api import Model as Model
     from nnmm_jax.api import fit as fit
     from nnmm_jax.data.align import Dataset as Dataset
     from nnmm_jax.data.align import read_dataset as read_dataset
     from nnmm_jax.errors import InputError as InputError
+    from nnmm_jax.network.priors import GBLUP as GBLUP
     from nnmm_jax.network.priors import RRBLUP as RRBLUP
+    from nnmm_jax.network.priors import BayesA as BayesA
+    from nnmm_jax.network.priors import BayesB as BayesB
     from nnmm_jax.network.priors import BayesC as BayesC
+    from nnmm_jax.network.priors import BayesL as BayesL
+    from nnmm_jax.network.priors import BayesR as BayesR
+    from nnmm_jax.network.priors import Residual as Residual
     from nnmm_jax.network.simulate import SimulationSettings as SimulationSettings
     from nnmm_jax.network.simulate import simulate as simulate
     from nnmm_jax.network.spec import Network as Network
+    from nnmm_jax.network.terms import Group as Group
+    from nnmm_jax.network.terms import Pedigree as Pedigree
+    from nnmm_jax.network.terms import Relationship as Relationship
     from nnmm_jax.posterior.result import FitResult as FitResult
     from nnmm_jax.posterior.result import load as load
 
@@ -44,12 +54,22 @@ _avoid_deadlock()
 
 # Loaded on first use, so that importing the package (and `nnmm --help`) does not load JAX.
 _HOME = {
+    "BayesA": "nnmm_jax.network.priors",
+    "BayesB": "nnmm_jax.network.priors",
     "BayesC": "nnmm_jax.network.priors",
+    "BayesL": "nnmm_jax.network.priors",
+    "BayesR": "nnmm_jax.network.priors",
     "Dataset": "nnmm_jax.data.align",
     "FitResult": "nnmm_jax.posterior.result",
+    "GBLUP": "nnmm_jax.network.priors",
+    "Group": "nnmm_jax.network.terms",
     "InputError": "nnmm_jax.errors",
+    "Model": "nnmm_jax.api",
     "Network": "nnmm_jax.network.spec",
+    "Pedigree": "nnmm_jax.network.terms",
     "RRBLUP": "nnmm_jax.network.priors",
+    "Relationship": "nnmm_jax.network.terms",
+    "Residual": "nnmm_jax.network.priors",
     "SimulationSettings": "nnmm_jax.network.simulate",
     "fit": "nnmm_jax.api",
     "load": "nnmm_jax.posterior.result",

@@ -3,7 +3,21 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from nnmm_jax import RRBLUP, BayesC, InputError, Network
+from nnmm_jax import (
+    GBLUP,
+    RRBLUP,
+    BayesA,
+    BayesB,
+    BayesC,
+    BayesL,
+    BayesR,
+    Group,
+    InputError,
+    Network,
+    Pedigree,
+    Relationship,
+    Residual,
+)
 from nnmm_jax.network.activations import ACTIVATIONS, activation_by_name
 from nnmm_jax.network.priors import PRIORS, prior_by_name
 
@@ -42,30 +56,77 @@ def test_activation_names_are_lenient(written, name):
     assert activation_by_name(written).name == name
 
 
-@pytest.mark.parametrize("name", ["rrblup", "RR-BLUP", "bayesc", "BAYESC", "rr_blup"])
+@pytest.mark.parametrize("name", ["rrblup", "RR-BLUP", "BAYESC", "rr_blup", "BayesA", "gblup"])
 def test_prior_names_are_lenient(name):
     assert type(prior_by_name(name)) in PRIORS.values()
 
 
-def test_pi_is_the_probability_of_zero():
-    assert BayesC(pi=0.95).expected_nonzero == pytest.approx(0.05)
-    assert BayesC(pi_counts=(9.0, 1.0)).expected_nonzero == pytest.approx(0.1)
-    assert RRBLUP().expected_nonzero == 1.0
+@pytest.mark.parametrize("prior", [BayesB, BayesC])
+def test_pi_is_the_probability_of_zero(prior):
+    assert prior(pi=0.95).expected_multiplier == pytest.approx(0.05)
+    assert prior(pi_counts=(9.0, 1.0)).expected_multiplier == pytest.approx(0.1)
+    assert prior(pi=0.95).component_counts is None
+    assert RRBLUP().expected_multiplier == 1.0
+
+
+def test_expected_multiplier_of_a_mixture():
+    known = BayesR(mixture=(0, 0.1, 1), weights=(0.5, 0.3, 0.2))
+    assert known.expected_multiplier == pytest.approx(0.23)
+    estimated = BayesR(mixture=(0, 0.1, 1), weight_counts=(2, 1, 1))
+    assert estimated.expected_multiplier == pytest.approx(1.1 / 4)
+    assert estimated.component_counts == (2.0, 1.0, 1.0)
+
+
+def test_priors_by_group_and_terms_are_resolved():
+    network = Network(
+        marker_prior={"cis": "BayesA", "trans": BayesR()},
+        random_trait=[Pedigree(), Group("pen", share=0.1), Relationship("K")],
+    )
+    assert {group: prior.name for group, prior in network.marker_priors.items()} == {
+        "cis": "BayesA",
+        "trans": "BayesR",
+    }
+    assert Network().skip_priors == {}
+    assert list(Network(skip_prior="GBLUP").skip_priors) == [""]
+    assert [term.label for term in network.random_trait] == ["pedigree", "pen", "K"]
+    assert [term.genetic for term in network.random_trait] == [True, False, True]
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: BayesC(pi=0.0), "pi"),
-        (lambda: BayesC(pi=1.0), "pi"),
+        (lambda: BayesC(pi=0.0), "BayesC: pi.*RR-BLUP"),
+        (lambda: BayesB(pi=1.0), "BayesB: pi.*BayesA"),
         (lambda: BayesC(pi_counts=(0.0, 1.0)), "pi_counts"),
         (lambda: RRBLUP(df=2.0), "df must exceed 2"),
+        (lambda: BayesA(df=2.0), "BayesA: df must exceed 2"),
+        (lambda: RRBLUP(variance=-1.0), "RR-BLUP: variance must be positive"),
+        (lambda: BayesA(rate=0.0), "BayesA: rate must be positive"),
+        (lambda: BayesL(shape=1.0), "shape must exceed 1"),
+        (lambda: BayesL(lambda2=-2.0), "lambda2 must be positive"),
+        (lambda: BayesR(mixture=(0.1, 1.0)), "start at 0"),
+        (lambda: BayesR(mixture=(0.0, 1.0, 0.5)), "increase"),
+        (lambda: BayesR(weights=(0.5, 0.5)), "4 positive numbers"),
+        (lambda: BayesR(weights=(0.5, 0.1, 0.1, 0.1)), "sum to 1"),
+        (lambda: Residual(share=2.0), "share"),
+        (lambda: Residual(df=1.0), "df must exceed 2"),
+        (lambda: Residual(scale=0.0), "Residual: scale must be positive"),
+        (lambda: Pedigree(solver="lu"), "solver"),
         (lambda: RRBLUP(share=1.0), "share"),
         (lambda: Network(activation="softmax"), "softmax.*linear, tanh"),
-        (lambda: Network(marker_prior="BayesZ"), "BayesZ.*RR-BLUP, BayesC"),
+        (lambda: Network(marker_prior="BayesZ"), "BayesZ.*RR-BLUP, GBLUP, BayesA"),
         (lambda: Network(skip_prior="none"), "none"),
+        (lambda: Network(node_prior=GBLUP(relationship="K")), "place of the nodes"),
         (lambda: Network(latent=-1), "latent"),
         (lambda: Network(latent=1.5), "latent"),
+        (lambda: Network(random_trait=["pen"]), "random_trait: expected terms"),
+        (lambda: Network(random_trait=[Group("pen/x")]), "without '/'.*pen/x"),
+        (lambda: Network(marker_prior={"a/b": "BayesA"}), "without '/'.*a/b"),
+        (lambda: Network(random_omics=[Group("pen"), Group("pen")]), "'pen' more than once"),
+        (
+            lambda: Network(skip_prior=RRBLUP(share=0.6), random_trait=[Group("pen", share=0.5)]),
+            "priors of the trait.*1.1",
+        ),
     ],
 )
 def test_specifications__raise_on_impossible_values(make, message):
