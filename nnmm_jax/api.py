@@ -2,17 +2,81 @@
 
 import secrets
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 from nnmm_jax.data.align import Dataset
 from nnmm_jax.inference.prepare import Prepared, prepare
+from nnmm_jax.inference.prior_predictive import PriorPredictive, prior_predictive
 from nnmm_jax.inference.run import RunSettings, run_chains
 from nnmm_jax.inference.sweep import SweepSettings
-from nnmm_jax.network.priors import Prior, as_prior
+from nnmm_jax.network.priors import Prior, Residual
 from nnmm_jax.network.spec import Network
 from nnmm_jax.posterior.assemble import assemble
 from nnmm_jax.posterior.provenance import machine, peak_memory_mb, versions
 from nnmm_jax.posterior.result import FitResult
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A data set and a network: everything that can be asked of the two together.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        Joined tables, see :func:`nnmm_jax.read_dataset`.
+    network : Network
+        What to fit.
+
+    Examples
+    --------
+    >>> import nnmm_jax as nm
+    >>> sizes = nm.SimulationSettings(individuals=60, markers=80, omics=3)
+    >>> model = nm.Model(nm.simulate(sizes, seed=1).dataset(), nm.Network(skip_prior="BayesA"))
+    >>> prior = model.prior_predictive(draws=100, seed=1)
+    >>> bool(0.05 < prior.draws["h2_trait"].median() < 0.7)
+    True
+    """
+
+    dataset: Dataset
+    network: Network = Network()
+
+    def prior_predictive(self, draws: int = 1000, seed: int = 0) -> PriorPredictive:
+        """Draw from the priors: which heritabilities they imply, before the responses speak.
+
+        Parameters
+        ----------
+        draws : int
+            Number of draws.
+        seed : int
+            Of all random numbers.
+
+        Returns
+        -------
+        PriorPredictive
+            Prints as a table of quantiles; ``draws`` holds the draws.
+
+        Raises
+        ------
+        InputError
+            If network and data do not fit together.
+        """
+        prepared = prepare(self.dataset, self.network)
+        return prior_predictive(prepared, self.network.activate, draws, seed)
+
+    def fit(
+        self,
+        *,
+        warmup: int = 1000,
+        samples: int = 1000,
+        chains: int = 4,
+        seed: int | None = None,
+        progress: bool = True,
+    ) -> FitResult:
+        """Fit by Markov chain Monte Carlo; arguments as in :func:`fit`."""
+        seed = secrets.randbelow(2**31) if seed is None else seed
+        settings = RunSettings(warmup, samples, chains, seed, progress)
+        return _fit(self.dataset, self.network, settings)
 
 
 def fit(
@@ -65,9 +129,12 @@ def fit(
     >>> result.posterior.sizes["individual"]
     60
     """
-    network = Network() if network is None else network
-    seed = secrets.randbelow(2**31) if seed is None else seed
-    settings = RunSettings(warmup, samples, chains, seed, progress)
+    return Model(dataset, Network() if network is None else network).fit(
+        warmup=warmup, samples=samples, chains=chains, seed=seed, progress=progress
+    )
+
+
+def _fit(dataset: Dataset, network: Network, settings: RunSettings) -> FitResult:
     began = time.perf_counter()
     prepared = prepare(dataset, network)
     seconds = {"setup": time.perf_counter() - began}
@@ -89,37 +156,48 @@ def fit(
 
 def sweep_settings(network: Network) -> SweepSettings:
     """Return the static part of the sweep that a network asks for."""
-    return SweepSettings(
-        network.activation,
-        marker_spike=as_prior(network.marker_prior).spike,
-        node_spike=as_prior(network.node_prior).spike,
-        skip_spike=network.skip_prior is not None and as_prior(network.skip_prior).spike,
-    )
+    return SweepSettings(network.activation)
 
 
 def _describe(network: Network) -> dict[str, object]:
     """Settings of a network as JSON can hold them."""
-    found: dict[str, object] = {}
-    for name in network.__dataclass_fields__:
-        value = getattr(network, name)
-        found[name] = {"name": value.name, **asdict(value)} if isinstance(value, Prior) else value
-    return found
+
+    def plain(value: object) -> object:
+        if isinstance(value, Prior):
+            return {"name": value.name, **asdict(value)}
+        if isinstance(value, Residual):
+            return asdict(value)
+        if isinstance(value, Mapping):
+            return {str(key): plain(one) for key, one in value.items()}
+        if isinstance(value, tuple):
+            return [plain(one) for one in value]
+        return value
+
+    return {name: plain(getattr(network, name)) for name in network.__dataclass_fields__}
 
 
 def _resolved_priors(prepared: Prepared) -> dict[str, object]:
-    """Scales that the defaults led to, on the internal (standardised) scale."""
+    """Hyperparameters that the defaults led to, on the internal (standardised) scale."""
     data = prepared.data
-    found: dict[str, object] = {
-        "scale": "internal: trait and standardised omics have variance 1",
-        "df_residual_node": data.residual_hyper.df.tolist(),
-        "scale_residual_node": data.residual_hyper.scale.tolist(),
-        "df_residual_trait": data.trait_hyper.df.tolist(),
-        "scale_residual_trait": data.trait_hyper.scale.tolist(),
-    }
-    hypers = {"marker": data.omics.hyper, "node": data.node_hyper}
-    if data.skip is not None:
-        hypers["skip"] = data.skip.hyper
+    found: dict[str, object] = {"scale": "internal: trait and standardised omics have variance 1"}
+    layers = {"node": data.omics, "trait": data.trait}
+    hypers = {} if data.node_hyper is None else {"node": data.node_hyper}
+    for response, layer in layers.items():
+        if layer is None:
+            continue
+        residual = layer.residual_hyper
+        found[f"df_residual_{response}"] = residual.df.tolist()
+        found[f"scale_residual_{response}"] = residual.scale.tolist()
+        hypers |= {term.name: term.hyper for term in layer.terms}
+        hypers |= {term.name: term.hyper for term in layer.random}
     for name, hyper in hypers.items():
-        found[f"df_{name}_effect"] = hyper.df.tolist()
-        found[f"scale_{name}_effect"] = hyper.scale.tolist()
+        if hyper.family != "lasso":
+            found[f"df_{name}_effect"] = hyper.df.tolist()
+        if hyper.family == "common" or hyper.known:
+            found[f"scale_{name}_effect"] = hyper.scale.tolist()
+        else:
+            found[f"shape_{name}_effect"] = hyper.shape.tolist()
+            found[f"rate_{name}_effect"] = hyper.rate.tolist()
+        if hyper.estimate_weights:
+            found[f"counts_{name}_effect"] = hyper.counts[0].tolist()
     return found

@@ -1,8 +1,11 @@
 """Arrays that a run reads and never changes, laid out for the sampler.
 
-Inside the sampler the individual is the LAST axis (``(node, individual)``,
+Inside the sampler the individual (or record) is the LAST axis (``(node, individual)``,
 ``(marker, individual)``): chains x nodes are then rows of one matrix, and every product with the
 genotypes is one matrix product without a transposed copy.
+
+Known residual weights v are taken care of here: everything of a layer (response, design, markers)
+is multiplied by sqrt(v) of its record, after which residuals have one variance.
 """
 
 from dataclasses import dataclass
@@ -10,50 +13,47 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import scipy.linalg
 from jax import Array, lax
 
-MARKER_BLOCK = 64  # markers updated between two products with the residual; measured optimum 32-128
 MISSING_CODE = -1
-_RANK_TOLERANCE = 1e-9  # eigenvalues below this share of the largest count as zero
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["codes", "means", "gram"],
-    meta_fields=["n_markers"],
+    data_fields=["codes", "means", "root"],
+    meta_fields=["n_markers", "block_size"],
 )
 @dataclass(frozen=True)
 class MarkerMatrix:
     """Centred genotypes, kept as int8 counts and centred one block at a time.
 
+    Any other covariates with a common prior (the square root of a relationship matrix) take the
+    same place as floats.
+
     Attributes
     ----------
-    codes : (padded marker, individual) int8 counts with -1 = missing, or float centred dosages
+    codes : (padded marker, individual) int8 counts with -1 = missing, or float centred values
         Padded with missing rows to a whole number of blocks.
     means : (padded marker,)
         Allele-dosage mean of each marker; missing genotypes are imputed by it.
-    gram : (block, marker in block, marker in block)
-        Cross-products of the centred markers within each block.
+    root : (individual,) or None
+        Square roots of known residual weights, by which every row is multiplied.
     n_markers : int
         Number of markers without the padding.
+    block_size : int
+        Markers in a block.
     """
 
     codes: Array
     means: Array
-    gram: Array
+    root: Array | None
     n_markers: int
+    block_size: int
 
     @property
     def n_blocks(self) -> int:
         """Number of blocks."""
-        return self.gram.shape[0]
-
-    @property
-    def block_size(self) -> int:
-        """Markers in a block."""
-        return self.gram.shape[1]
+        return self.n_padded // self.block_size
 
     @property
     def n_padded(self) -> int:
@@ -64,11 +64,12 @@ class MarkerMatrix:
         """Return the centred dosages of one block, (marker in block, individual)."""
         start = index * self.block_size
         codes = lax.dynamic_slice_in_dim(self.codes, start, self.block_size, axis=0)
-        if not jnp.issubdtype(codes.dtype, jnp.integer):
-            return codes
-        means = lax.dynamic_slice_in_dim(self.means, start, self.block_size)[:, None]
-        return jnp.where(codes == MISSING_CODE, 0.0, codes.astype(means.dtype) - means)
+        if jnp.issubdtype(codes.dtype, jnp.integer):
+            means = lax.dynamic_slice_in_dim(self.means, start, self.block_size)[:, None]
+            codes = jnp.where(codes == MISSING_CODE, 0.0, codes.astype(means.dtype) - means)
+        return codes if self.root is None else codes * self.root
 
+    @jax.jit  # outside a compiled sweep the loop would be compiled anew at every call
     def predict(self, effects: Array) -> Array:
         """Genetic values (node, individual) of marker effects (node, padded marker)."""
 
@@ -81,6 +82,7 @@ class MarkerMatrix:
         shape = (*effects.shape[:-1], self.codes.shape[1])
         return lax.fori_loop(0, self.n_blocks, add, jnp.zeros(shape, effects.dtype))
 
+    @jax.jit
     def project(self, values: Array) -> Array:
         """Products (node, padded marker) of every marker with values (node, individual)."""
 
@@ -128,23 +130,73 @@ class FixedDesign:
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["df", "scale", "zero_count", "nonzero_count", "pi"],
-    meta_fields=["estimate_pi"],
+    data_fields=["df", "scale", "shape", "rate", "counts", "weights", "factor"],
+    meta_fields=["family", "multipliers", "known", "estimate_weights", "symbol"],
 )
 @dataclass(frozen=True)
 class EffectHyper:
     """Resolved hyperparameters of one set of effects, one entry per response.
 
-    ``variance ~ df * scale / chi2(df)``; ``pi`` is the probability of a zero effect, fixed at
-    ``pi`` or ~ Beta(zero_count, nonzero_count). A prior without a spike has ``pi = 0`` fixed.
+    An effect is zero or normal. Which variance it has is the family's affair, and so is what the
+    one *level* of a response means:
+
+    - ``common``: variance ``multiplier * level``, ``level ~ df * scale / chi2(df)``;
+    - ``own``: ``variance_j ~ df * level / chi2(df)``, ``level ~ Gamma(shape, rate)``;
+    - ``lasso``: variance ``tau2_j * residual variance``, ``tau2_j ~ Exponential(level / 2)``,
+      ``level ~ Gamma(shape, rate)``.
+
+    Attributes
+    ----------
+    df, scale, shape, rate : (response,)
+        A level that is known is ``scale``.
+    counts : (response, component)
+        Dirichlet prior of the components' weights.
+    weights : (response, component)
+        Their values where they are known, prior expectations otherwise.
+    factor : (response,)
+        Reported level is ``factor`` times the level, before units (GBLUP: from the variance of
+        marker effects to that of genetic values).
+    family, multipliers, known, estimate_weights, symbol
+        ``multipliers[0] == 0`` is the spike; ``symbol`` names the level in what is reported.
     """
 
     df: Array
     scale: Array
-    zero_count: Array
-    nonzero_count: Array
-    pi: Array
-    estimate_pi: bool
+    shape: Array
+    rate: Array
+    counts: Array
+    weights: Array
+    factor: Array
+    family: str
+    multipliers: tuple[float, ...]
+    known: bool
+    estimate_weights: bool
+    symbol: str
+
+    @property
+    def spike(self) -> bool:
+        """Whether an effect may be zero."""
+        return self.multipliers[0] == 0.0
+
+    @property
+    def slabs(self) -> tuple[float, ...]:
+        """Multipliers of the components that are not zero."""
+        return self.multipliers[1:] if self.spike else self.multipliers
+
+    @property
+    def normal(self) -> bool:
+        """Whether all effects are normal with one variance, so that one joint draw is possible."""
+        return self.family == "common" and self.multipliers == (1.0,)
+
+    @property
+    def mixture(self) -> bool:
+        """Whether an effect that is not zero belongs to one of several components."""
+        return len(self.slabs) > 1
+
+    @property
+    def own_variances(self) -> bool:
+        """Whether every effect has a variance of its own."""
+        return self.family != "common"
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["df", "scale", "fixed"], meta_fields=[])
@@ -152,7 +204,8 @@ class EffectHyper:
 class ResidualHyper:
     """Residual variance prior, ``variance ~ df * scale / chi2(df)``; not sampled where ``fixed``.
 
-    Where ``fixed`` (latent nodes, whose scale is a convention) the variance is ``scale``.
+    Where ``fixed`` (known, or a latent node, whose scale is a convention) the variance is
+    ``scale``. All (response,).
     """
 
     df: Array
@@ -162,70 +215,179 @@ class ResidualHyper:
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["design", "markers", "loadings", "spectrum", "spectrum_loadings", "hyper"],
+    data_fields=[
+        "markers", "loadings", "grams", "spectrum", "spectrum_loadings", "hyper", "mask",
+        "everyone", "columns",
+    ],
+    meta_fields=["name", "label", "polygenic", "are_markers"],
+)  # fmt: skip
+@dataclass(frozen=True)
+class TermArrays:
+    """Effects of markers, or of a relationship matrix's square root, on a batch of responses.
+
+    Attributes
+    ----------
+    markers : MarkerMatrix
+        Of the layer's records.
+    loadings : (padded marker, fixed term)
+        Products of the markers with the fixed design's basis.
+    grams : (block, marker in block, marker in block) or None
+        Cross-products within each block of what the fixed design leaves of the markers; where
+        effects are updated one by one.
+    spectrum : Spectrum or None
+        Where effects are drawn jointly.
+    spectrum_loadings : (fixed term, rank) or None
+        Products of the design's basis with the eigenvectors.
+    hyper : EffectHyper
+    mask : (padded marker, response) bool or None
+        True where an effect may differ from zero; ``None``: everywhere.
+    everyone : MarkerMatrix or None
+        Of all individuals, without weights; ``None`` where records are individuals.
+    columns : (marker,) int or None
+        Columns of the data set's markers that these are.
+    name, label : str
+        Of the site in the joint density, and in what is reported.
+    polygenic, are_markers : bool
+        Whether it is a random term (pedigree, relationship matrix); whether its effects are marker
+        effects. A relationship matrix in the place of G is neither.
+    """
+
+    markers: MarkerMatrix
+    loadings: Array
+    grams: Array | None
+    spectrum: Spectrum | None
+    spectrum_loadings: Array | None
+    hyper: EffectHyper
+    mask: Array | None
+    everyone: MarkerMatrix | None
+    columns: Array | None
+    name: str
+    label: str
+    polygenic: bool
+    are_markers: bool
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["level", "everyone", "sire", "dam", "root_precision", "diagonal", "hyper"],
+    meta_fields=["name", "label", "genetic"],
+)
+@dataclass(frozen=True)
+class RandomArrays:
+    """Random effects whose precision is sparse: independent levels, or the animals of a pedigree.
+
+    ``K^-1 = T' D^-1 T`` with ``(T u)_a = u_a - (u_sire + u_dam) / 2``; T is the identity for
+    independent levels.
+
+    Attributes
+    ----------
+    level : (record,) int
+        Level of each record.
+    everyone : (individual,) int
+        Level of each individual; -1 where it has none (its effect counts as 0).
+    sire, dam : (level,) int or None
+        Rows of the parents; the number of levels where a parent is unknown.
+    root_precision : (level,)
+        Square roots of the diagonal of D^-1.
+    diagonal : (level,)
+        Diagonal of K^-1.
+    hyper : EffectHyper
+    name, label : str
+        As in :class:`TermArrays`.
+    genetic : bool
+        Whether the term counts as breeding value.
+    """
+
+    level: Array
+    everyone: Array
+    sire: Array | None
+    dam: Array | None
+    root_precision: Array
+    diagonal: Array
+    hyper: EffectHyper
+    name: str
+    label: str
+    genetic: bool
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels."""
+        return self.root_precision.shape[0]
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["design", "terms", "random", "root", "residual_hyper"],
     meta_fields=[],
 )
 @dataclass(frozen=True)
-class MixedArrays:
-    """Fixed effects and marker effects of a batch of responses on the same individuals.
+class LayerArrays:
+    """Mixed model of a batch of responses on the same records.
 
     Attributes
     ----------
     design : FixedDesign
-    markers : MarkerMatrix
-    loadings : (padded marker, term)
-        Products of the markers with the design's basis.
-    spectrum : Spectrum or None
-        Where the marker prior is drawn jointly.
-    spectrum_loadings : (term, rank) or None
-        Products of the design's basis with the eigenvectors.
-    hyper : EffectHyper
+    terms : tuple of TermArrays
+    random : tuple of RandomArrays
+    root : (record,) or None
+        Square roots of known residual weights.
+    residual_hyper : ResidualHyper
     """
 
     design: FixedDesign
-    markers: MarkerMatrix
-    loadings: Array
-    spectrum: Spectrum | None
-    spectrum_loadings: Array | None
-    hyper: EffectHyper
+    terms: tuple[TermArrays, ...]
+    random: tuple[RandomArrays, ...]
+    root: Array | None
+    residual_hyper: ResidualHyper
+
+    def weighted(self, values: Array) -> Array:
+        """Values (..., record) times the square roots of the weights."""
+        return values if self.root is None else values * self.root
+
+    def unweighted(self, values: Array) -> Array:
+        """Undo :meth:`weighted`."""
+        return values if self.root is None else values / self.root
 
 
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=[
-        "omics", "skip", "design_trait", "z_start", "observed", "incomplete_rows",
-        "informed_rows", "free_rows", "y", "y_rows", "y_observed", "residual_hyper",
-        "node_hyper", "trait_hyper", "latent",
+        "omics", "trait", "z_start", "observed", "incomplete_rows", "informed_rows", "free_rows",
+        "y", "y_rows", "y_precision", "node_hyper", "latent",
     ],
-    meta_fields=[],
+    meta_fields=["n_markers"],
 )  # fmt: skip
 @dataclass(frozen=True)
 class ModelData:
-    """Everything a sweep reads. Shapes: n individuals, L nodes, q fixed terms, on internal scale.
+    """Everything a sweep reads. Shapes: n individuals, L nodes, internal scale.
 
     Attributes
     ----------
-    omics : MixedArrays
-        Layer 1 -> 2, all individuals.
-    skip : MixedArrays or None
-        Skip connection, phenotyped individuals; its design is ``design_trait``.
-    design_trait : FixedDesign
-        Of the phenotyped individuals.
+    omics : LayerArrays or None
+        Layer 1 -> 2, a record for each individual; ``None`` without a middle layer.
+    trait : LayerArrays
+        Layer 2 -> 3, observed phenotype records; one response.
     z_start : (L, n)
         Observed omics; zero where missing.
     observed : (L, n) bool
     incomplete_rows, informed_rows, free_rows : int index arrays
         Individuals with a missing node: all of them; those with a phenotype; those without.
-    y, y_rows, y_observed : (n_y,), (n_y,) int, (n,) bool
-        Observed phenotypes, their individuals, and the mask of observed ones.
-    residual_hyper, node_hyper, trait_hyper
-        Priors of the nodes' residual variances, the node effects, the trait's residual variance.
+    y : (record,)
+        Observed phenotypes, times the square roots of their weights.
+    y_rows : (record,) int
+        Their individuals.
+    y_precision : (n,)
+        Sum of the residual weights of an individual's records: 0 without a phenotype, their number
+        where weights are not known.
+    node_hyper : EffectHyper or None
+        Of the node effects, (1,) each.
     latent : (L,) bool
+    n_markers : int
+        Number of markers of the data set.
     """
 
-    omics: MixedArrays
-    skip: MixedArrays | None
-    design_trait: FixedDesign
+    omics: LayerArrays | None
+    trait: LayerArrays
     z_start: Array
     observed: Array
     incomplete_rows: Array
@@ -233,97 +395,7 @@ class ModelData:
     free_rows: Array
     y: Array
     y_rows: Array
-    y_observed: Array
-    residual_hyper: ResidualHyper
-    node_hyper: EffectHyper
-    trait_hyper: ResidualHyper
+    y_precision: Array
+    node_hyper: EffectHyper | None
     latent: Array
-
-
-def marker_means(genotypes: np.ndarray) -> np.ndarray:
-    """Mean dosage of each marker over its observed genotypes, (individual, marker) in."""
-    if np.issubdtype(genotypes.dtype, np.integer):
-        missing = genotypes == MISSING_CODE
-        total = genotypes.sum(axis=0, dtype=np.int64) + missing.sum(axis=0)
-        return total / (genotypes.shape[0] - missing.sum(axis=0))
-    return np.asarray(np.nanmean(genotypes, axis=0, dtype=np.float64))
-
-
-def build_marker_matrix(
-    genotypes: np.ndarray, means: np.ndarray, block_size: int = MARKER_BLOCK
-) -> MarkerMatrix:
-    """Lay genotypes (individual, marker; int8 with -1 or float with NaN) out for the sampler."""
-    dtype = jnp.result_type(float)
-    n, p = genotypes.shape
-    padding = -p % block_size
-    if np.issubdtype(genotypes.dtype, np.integer):
-        codes = np.full((p + padding, n), MISSING_CODE, np.int8)
-        codes[:p] = genotypes.T
-    else:
-        codes = np.zeros((p + padding, n), dtype)
-        codes[:p] = np.nan_to_num(genotypes - means).T
-    padded_means = jnp.asarray(np.pad(means, (0, padding)), dtype)
-    n_blocks = (p + padding) // block_size
-    bare = MarkerMatrix(
-        jnp.asarray(codes), padded_means, jnp.zeros((n_blocks, block_size, block_size), dtype), p
-    )
-    gram = lax.map(lambda index: bare.block(index) @ bare.block(index).T, jnp.arange(n_blocks))
-    return MarkerMatrix(bare.codes, padded_means, gram, p)
-
-
-def build_spectrum(genotypes: np.ndarray, means: np.ndarray) -> Spectrum:
-    """Eigenvectors of the centred genotypes' cross-product, in double precision on the host."""
-    dtype = jnp.result_type(float)
-    centred = genotypes - means.astype(np.float64)
-    missing = genotypes == MISSING_CODE if genotypes.dtype == np.int8 else np.isnan(genotypes)
-    centred[missing] = 0.0
-    n, p = centred.shape
-    if n <= p:
-        values, vectors = scipy.linalg.eigh(centred @ centred.T)
-        keep = values > _RANK_TOLERANCE * values[-1]
-        values, rows = values[keep], vectors[:, keep].T
-    else:
-        values, loadings = scipy.linalg.eigh(centred.T @ centred)
-        keep = values > _RANK_TOLERANCE * values[-1]
-        values = values[keep]
-        rows = (centred @ loadings[:, keep] / np.sqrt(values)).T
-    return Spectrum(jnp.asarray(rows, dtype), jnp.asarray(values, dtype))
-
-
-def build_fixed_design(matrix: np.ndarray) -> FixedDesign:
-    """Lay a design matrix (individual, term) out as (term, individual) with its basis."""
-    dtype = jnp.result_type(float)
-    basis, triangle = np.linalg.qr(matrix)
-    return FixedDesign(
-        jnp.asarray(matrix.T, dtype),
-        jnp.asarray(basis.T, dtype),
-        jnp.asarray(np.linalg.inv(triangle).T, dtype),
-    )
-
-
-def build_mixed_arrays(
-    genotypes: np.ndarray,
-    means: np.ndarray,
-    design: FixedDesign,
-    hyper: EffectHyper,
-    joint: bool,
-) -> MixedArrays:
-    """Bundle genotypes (individual, marker) and a fixed-effect design of the same individuals.
-
-    Parameters
-    ----------
-    means : (marker,)
-        Dosage means to centre by.
-    joint : bool
-        Whether marker effects are drawn jointly, which needs the spectrum.
-    """
-    markers = build_marker_matrix(genotypes, means)
-    spectrum = build_spectrum(genotypes, means) if joint else None
-    return MixedArrays(
-        design=design,
-        markers=markers,
-        loadings=markers.project(design.basis).T,
-        spectrum=spectrum,
-        spectrum_loadings=None if spectrum is None else design.basis @ spectrum.vectors.T,
-        hyper=hyper,
-    )
+    n_markers: int

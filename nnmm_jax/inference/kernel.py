@@ -16,12 +16,12 @@ from nnmm_jax.inference.collect import (
     Accumulators,
     accumulate_effects,
     accumulate_nodes,
-    draw_quantities,
     empty_accumulators,
 )
+from nnmm_jax.inference.quantities import draw_quantities
 from nnmm_jax.inference.start import start_state
 from nnmm_jax.inference.state import State
-from nnmm_jax.inference.sweep import SweepSettings, refreshed_residual, sweep
+from nnmm_jax.inference.sweep import SweepSettings, refreshed, sweep
 
 REFRESH_EVERY = 50  # sweeps between recomputations of the residual: float32 drift stays ~1e-6
 JOINT_EFFECTS_EVERY = 10  # marker effects of a joint draw cost more than the sweep itself
@@ -61,7 +61,7 @@ class NNMMKernel(MCMCKernel):
     Parameters
     ----------
     settings : SweepSettings
-        Activation and kinds of prior. The arrays are the model's only argument, a
+        The activation. The arrays are the model's only argument, a
         :class:`~nnmm_jax.inference.arrays.ModelData`.
 
     Examples
@@ -69,7 +69,7 @@ class NNMMKernel(MCMCKernel):
     >>> from numpyro.infer import MCMC
     >>> from nnmm_jax.inference.kernel import NNMMKernel
     >>> from nnmm_jax.inference.sweep import SweepSettings
-    >>> kernel = NNMMKernel(SweepSettings("linear", marker_spike=True, node_spike=False))
+    >>> kernel = NNMMKernel(SweepSettings("linear"))
     >>> mcmc = MCMC(kernel, num_warmup=5, num_samples=5, chain_method="vectorized",
     ...             num_chains=4, jit_model_args=True)  # then mcmc.run(key, data)
     """
@@ -107,8 +107,7 @@ class NNMMKernel(MCMCKernel):
 
     def _init_chain(self, rng_key: Array, data: ModelData) -> KernelState:
         settings = self.settings
-        chain = start_state(random.fold_in(rng_key, _START), data, settings.activate.linear)
-        chain = chain._replace(residual=refreshed_residual(chain, data))
+        chain = start_state(random.fold_in(rng_key, _START), data, settings.activate)
         stats_shape = jax.eval_shape(lambda: sweep(rng_key, chain, data, jnp.array(0), settings)[1])
         draw_shape = jax.eval_shape(lambda: draw_quantities(rng_key, chain, data, settings))
 
@@ -142,12 +141,11 @@ class NNMMKernel(MCMCKernel):
         chain, stats = jax.vmap(lambda key, one: sweep(key, one, data, warmup_iteration, settings))(
             keys, state.chain
         )
-        residual = lax.cond(
+        chain = lax.cond(
             t % REFRESH_EVERY == 0,
-            lambda: jax.vmap(lambda one: refreshed_residual(one, data))(chain),
-            lambda: chain.residual,
+            lambda: jax.vmap(lambda one: refreshed(one, data, settings.activate))(chain),
+            lambda: chain,
         )
-        chain = chain._replace(residual=residual)
         kept = t - self._num_warmup
         draw, sums = lax.cond(
             kept > 0,
@@ -170,9 +168,11 @@ class NNMMKernel(MCMCKernel):
             return accumulate_effects(key, one, data, settings, sums)
 
         draw, sums = jax.vmap(keep)(keys, chain, sums)
-        parts = [arrays for arrays in (data.omics, data.skip) if arrays is not None]
-        joint = any(arrays.spectrum is not None for arrays in parts)
+        layers = [arrays for arrays in (data.omics, data.trait) if arrays is not None]
+        joint = any(term.spectrum is not None for arrays in layers for term in arrays.terms)
         every = JOINT_EFFECTS_EVERY if joint else 1
+        if sums.markers is None and sums.skip is None:
+            return draw, sums
         sums = lax.cond(
             (kept - 1) % every == 0,
             lambda: jax.vmap(keep_effects)(keys, chain, sums),

@@ -5,6 +5,7 @@ over their observed values, and fixed-effect columns have unit mean square: defa
 not depend on units, and single precision suffices.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -14,21 +15,15 @@ from scipy.stats import norm
 from nnmm_jax.data.align import Dataset
 from nnmm_jax.data.design import Design, design_matrix
 from nnmm_jax.errors import InputError
-from nnmm_jax.inference.arrays import (
-    EffectHyper,
-    FixedDesign,
-    ModelData,
-    ResidualHyper,
-    build_fixed_design,
-    build_mixed_arrays,
-    marker_means,
-)
+from nnmm_jax.inference.arrays import EffectHyper, FixedDesign, LayerArrays, ModelData
+from nnmm_jax.inference.build_arrays import build_fixed_design
+from nnmm_jax.inference.build_random import Layer
+from nnmm_jax.inference.build_terms import MAX_SPECTRUM, TermBuilder
+from nnmm_jax.inference.hyper import Responses, effect_hyper, residual_hyper, resolve_shares
 from nnmm_jax.network.activations import Activation
-from nnmm_jax.network.priors import Prior, as_prior
+from nnmm_jax.network.priors import GBLUP, Prior, Residual, as_prior
 from nnmm_jax.network.spec import Network
-
-MAX_SPECTRUM = 6000  # largest eigenproblem solved for a joint draw; beyond, markers are swept
-_RESIDUAL_DF = 4.0
+from nnmm_jax.network.terms import RandomTerm
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,73 +51,25 @@ class Scaling:
 class Prepared:
     """A model ready to run: arrays, scaling, names.
 
-    ``trait_rows`` is the scaled fixed-effect design of the phenotype for ALL individuals,
-    (term, individual); the one in ``data`` has the phenotyped ones only.
+    ``trait_rows`` is the scaled fixed-effect design of the phenotype for ALL individuals, averaged
+    over the records of each, (term, individual); the one in ``data`` has the observed records only.
     """
 
     data: ModelData
     scaling: Scaling
     node_names: tuple[str, ...]
-    omics_design: Design
+    omics_design: Design | None
     trait_design: Design
     trait_rows: np.ndarray
 
 
-def expected_variance(prior: Prior, share: float, response: np.ndarray, total: float) -> np.ndarray:
-    """Prior mean of the effects' variance that gives them ``share`` of the response's variance.
-
-    Model page, Priors: ``share * var(response) / ((1 - pi) * sum of the covariates' variances)``.
-    """
-    return share * response / (prior.expected_nonzero * total)
-
-
-def _scale_of_mean(df: float, mean: np.ndarray) -> np.ndarray:
-    """Scale S for which the mean of ``df * S / chi2(df)`` is ``mean``."""
-    return mean * (df - 2.0) / df
-
-
-def _effect_hyper(prior: Prior, mean: np.ndarray) -> EffectHyper:
-    dtype = jnp.result_type(float)
-
-    def full(value: float) -> jnp.ndarray:
-        return jnp.full(mean.shape, value, dtype)
-
-    zero, nonzero = prior.zero_counts or (1.0, 1.0)
-    return EffectHyper(
-        df=full(prior.df),
-        scale=jnp.asarray(_scale_of_mean(prior.df, mean), dtype),
-        zero_count=full(zero),
-        nonzero_count=full(nonzero),
-        pi=full(1.0 - prior.expected_nonzero),
-        estimate_pi=prior.zero_counts is not None,
-    )
-
-
-def _residual_hyper(mean: np.ndarray, fixed: np.ndarray) -> ResidualHyper:
-    """Residual prior with the given mean; a fixed variance is that mean itself."""
-    dtype = jnp.result_type(float)
-    scale = np.where(fixed, mean, _scale_of_mean(_RESIDUAL_DF, mean))
-    return ResidualHyper(
-        jnp.full(mean.shape, _RESIDUAL_DF, dtype), jnp.asarray(scale, dtype), jnp.asarray(fixed)
-    )
-
-
-def _scaled_design(design: Design, rows: np.ndarray | slice) -> tuple[FixedDesign, np.ndarray]:
-    """Scale columns to unit mean square over all individuals; return the design of some rows."""
+def _scaled_design(
+    design: Design, rows: np.ndarray | slice, root: np.ndarray | None
+) -> tuple[FixedDesign, np.ndarray]:
+    """Scale columns to unit mean square over all records; return the design of some of them."""
     factor = np.sqrt(np.mean(design.matrix**2, axis=0))
     factor = np.where(factor > 0, factor, 1.0)
-    return build_fixed_design((design.matrix / factor)[rows]), factor
-
-
-def marker_variance_sum(genotypes: np.ndarray, means: np.ndarray) -> float:
-    """Sum of the markers' variances after imputation by the mean."""
-    total = 0.0
-    for start in range(0, genotypes.shape[1], 1024):
-        part = genotypes[:, start : start + 1024]
-        missing = part == -1 if part.dtype == np.int8 else np.isnan(part)
-        centred = np.where(missing, 0.0, part - means[start : start + 1024])
-        total += float(np.mean(centred**2, axis=0).sum())
-    return total
+    return build_fixed_design((design.matrix / factor)[rows], root), factor
 
 
 def _middle_layer(
@@ -147,19 +94,19 @@ def _activated_variance(z: np.ndarray, latent: np.ndarray, activation: Activatio
     return total + int(latent.sum()) * float(np.var(np.asarray(activation.function(quantiles))))
 
 
-def _joint(prior: Prior, genotypes: np.ndarray) -> bool:
-    """Whether effects with this prior are drawn jointly: normal, and the eigenproblem feasible."""
-    return not prior.spike and min(genotypes.shape) <= MAX_SPECTRUM
-
-
 def latent_names(network: Network) -> tuple[str, ...]:
     """Names of the latent nodes."""
     return tuple(f"latent{k + 1}" for k in range(network.latent))
 
 
 def _check(dataset: Dataset, network: Network) -> None:
-    if dataset.omics.shape[1] + network.latent == 0:
-        raise InputError("the network has no middle layer: give omics, or latent nodes (latent=K)")
+    if dataset.omics.shape[1] + network.latent == 0 and not (
+        network.skip_prior is not None or network.random_trait
+    ):
+        raise InputError(
+            "the network has no middle layer: give omics, or latent nodes (latent=K), or fit the "
+            "trait directly with a skip_prior or random_trait"
+        )
     latent = latent_names(network)
     taken = [name for name in latent if name in set(dataset.omics_names)]
     if taken:
@@ -168,15 +115,133 @@ def _check(dataset: Dataset, network: Network) -> None:
         )
 
 
-def prepare(dataset: Dataset, network: Network) -> Prepared:
+def _omics_layer(
+    dataset: Dataset,
+    network: Network,
+    builder: TermBuilder,
+    z: np.ndarray,
+    latent: np.ndarray,
+    node_sd: np.ndarray,
+) -> tuple[LayerArrays, Design, np.ndarray]:
+    """Layer 1 -> 2: arrays, design and its scaling."""
+    observed = ~np.isnan(z)
+    needed = observed.any(axis=0)
+    root = None if dataset.omics_weights is None else np.sqrt(dataset.omics_weights)
+    design = design_matrix(
+        network.fixed_omics,
+        dataset.individual_covariates,
+        what="fixed effects of omics",
+        needed=needed if needed.any() else None,
+        varying=dataset.varying_columns,
+    )
+    fixed, factors = _scaled_design(design, slice(None), root)
+    node_variance = np.ones(z.shape[0])
+    if not network.standardize:
+        node_variance[~latent] = np.nanvar(z[~latent], axis=1)
+    priors = network.marker_priors
+    shares, left = resolve_shares(
+        [*priors.values(), *network.random_omics], network.residual_omics, "omics"
+    )
+    responses = Responses(node_variance, node_sd, left)
+    names = (*(str(name) for name in dataset.omics_names), *latent_names(network))
+    layer = Layer(
+        "marker",
+        np.arange(z.shape[1]),
+        needed,
+        dataset.individual_covariates,
+        root,
+        fixed,
+        responses,
+        names,
+    )
+    arrays = _layer_arrays(
+        builder, layer, priors, network.random_omics, shares, network.residual_omics, latent
+    )
+    return arrays, design, factors
+
+
+def _layer_arrays(
+    builder: TermBuilder,
+    layer: Layer,
+    priors: Mapping[str, Prior],
+    random: Sequence[RandomTerm],
+    shares: list[float],
+    residual: Residual,
+    latent: np.ndarray,
+) -> LayerArrays:
+    """Arrays of a layer; ``shares`` are those of the marker priors, then of the random terms."""
+    terms = builder.marker_terms(layer, priors, dict(zip(priors, shares, strict=False)))
+    dense, sparse = builder.random_terms(layer, tuple(random), shares[len(priors) :])
+    root = None if layer.root is None else jnp.asarray(layer.root, jnp.result_type(float))
+    hyper = residual_hyper(residual, layer.responses, latent)
+    return LayerArrays(layer.design, (*terms, *dense), tuple(sparse), root, hyper)
+
+
+def _trait_layer(
+    dataset: Dataset,
+    network: Network,
+    builder: TermBuilder,
+    records: np.ndarray,
+    trait_sd: float,
+    activated: float | None,
+) -> tuple[LayerArrays, EffectHyper | None, Design, np.ndarray]:
+    """Layer 2 -> 3: arrays, prior of the node effects, design and its scaling."""
+    needed = np.zeros(len(dataset.phenotype), dtype=bool)
+    needed[records] = True
+    root = None if dataset.weights is None else np.sqrt(dataset.weights[records])
+    design = design_matrix(
+        network.fixed_trait,
+        dataset.covariates,
+        what="fixed effects of the trait",
+        needed=needed,
+    )
+    fixed, factors = _scaled_design(design, records, root)
+    node_prior = as_prior(network.node_prior)
+    priors = network.skip_priors
+    sets: list[Prior] = [] if activated is None else [node_prior]
+    sets += [*priors.values(), *network.random_trait]
+    shares, left = resolve_shares(sets, network.residual_trait, "trait")
+    responses = Responses(np.ones(1), np.full(1, trait_sd), left)
+    node_hyper = None
+    if activated is not None:
+        factor = activated if isinstance(node_prior, GBLUP) else 1.0
+        node_hyper = effect_hyper(node_prior, responses, shares.pop(0), activated, factor)
+    layer = Layer(
+        "skip",
+        dataset.record_rows[records],
+        np.ones(len(records), dtype=bool),
+        dataset.covariates.iloc[records],
+        root,
+        fixed,
+        responses,
+        None,
+    )
+    latent = np.zeros(1, dtype=bool)
+    arrays = _layer_arrays(
+        builder, layer, priors, network.random_trait, shares, network.residual_trait, latent
+    )
+    return arrays, node_hyper, design, factors
+
+
+def _mean_rows(matrix: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
+    """Means (individual, ...) of a matrix (record, ...) over the records of each individual."""
+    total = np.zeros((n, *matrix.shape[1:]))
+    np.add.at(total, rows, matrix)
+    return total / np.bincount(rows, minlength=n)[:, None]
+
+
+def prepare(dataset: Dataset, network: Network, *, max_spectrum: int = MAX_SPECTRUM) -> Prepared:
     """Build arrays and resolve priors.
 
     Parameters
     ----------
     dataset : Dataset
-        Joined tables.
+        Joined data.
     network : Network
         What to fit.
+    max_spectrum : int
+        Normal effects are drawn jointly where the eigenproblem is at most this large, otherwise
+        one by one.
 
     Returns
     -------
@@ -185,83 +250,50 @@ def prepare(dataset: Dataset, network: Network) -> Prepared:
     Raises
     ------
     InputError
-        If the network has no node, or a formula does not fit the data.
+        If the network explains the trait by nothing, or does not fit the data.
     """
     _check(dataset, network)
     dtype = jnp.result_type(float)
-    marker_prior, node_prior = as_prior(network.marker_prior), as_prior(network.node_prior)
-    skip_prior = None if network.skip_prior is None else as_prior(network.skip_prior)
-
+    builder = TermBuilder(dataset, max_spectrum)
     z, latent, node_mean, node_sd = _middle_layer(dataset, network)
-    observed = ~np.isnan(z)
-    y_observed = ~np.isnan(dataset.phenotype)
-    y_rows = np.flatnonzero(y_observed)
-    y = dataset.phenotype[y_rows]
+    n = z.shape[1]
+    records = np.flatnonzero(~np.isnan(dataset.phenotype))
+    y, y_rows = dataset.phenotype[records], dataset.record_rows[records]
     trait_mean, trait_sd = float(y.mean()), float(y.std())
 
-    covariates = dataset.covariates
-    omics_design = design_matrix(
-        network.fixed_omics, covariates, what="fixed effects of omics", needed=observed.any(axis=0)
-    )
-    trait_design = design_matrix(
-        network.fixed_trait, covariates, what="fixed effects of the trait", needed=y_observed
-    )
-    x_omics, omics_terms = _scaled_design(omics_design, slice(None))
-    x_trait, trait_terms = _scaled_design(trait_design, y_rows)
-
-    means = marker_means(dataset.genotypes)
-    variance_sum = marker_variance_sum(dataset.genotypes, means)
-    node_variance = np.ones(z.shape[0])
-    if not network.standardize:
-        node_variance[~latent] = np.nanvar(z[~latent], axis=1)
-    marker_mean = expected_variance(marker_prior, marker_prior.share, node_variance, variance_sum)
-    omics = build_mixed_arrays(
-        dataset.genotypes,
-        means,
-        x_omics,
-        _effect_hyper(marker_prior, marker_mean),
-        _joint(marker_prior, dataset.genotypes),
-    )
-
-    # Several sets of effects on the trait divide their shares, so that a residual is left.
-    n_sets = 1 if skip_prior is None else 2
-    activated = _activated_variance(z, latent, network.activate)
-    one = np.ones(1)
-    node_share = node_prior.share / n_sets
-    node_mean_variance = expected_variance(node_prior, node_share, one, activated)
-    skip, skip_share = None, 0.0
-    if skip_prior is not None:
-        skip_share = skip_prior.share / n_sets
-        skip_mean = expected_variance(skip_prior, skip_share, one, variance_sum)
-        genotypes = dataset.genotypes[y_rows]
-        skip = build_mixed_arrays(
-            genotypes,
-            means,
-            x_trait,
-            _effect_hyper(skip_prior, skip_mean),
-            _joint(skip_prior, genotypes),
+    omics, omics_design, omics_terms, activated = None, None, np.ones(0), None
+    if len(z):
+        omics, omics_design, omics_terms = _omics_layer(
+            dataset, network, builder, z, latent, node_sd
         )
-
+        activated = _activated_variance(z, latent, network.activate)
+    trait, node_hyper, trait_design, trait_terms = _trait_layer(
+        dataset, network, builder, records, trait_sd, activated
+    )
+    weights = np.ones(len(y)) if dataset.weights is None else dataset.weights[records]
+    precision = np.bincount(y_rows, weights, minlength=n)
+    observed = ~np.isnan(z)
     incomplete = ~observed.all(axis=0)
     data = ModelData(
         omics=omics,
-        skip=skip,
-        design_trait=x_trait,
+        trait=trait,
         z_start=jnp.asarray(np.nan_to_num(z), dtype),
         observed=jnp.asarray(observed),
         incomplete_rows=jnp.asarray(np.flatnonzero(incomplete)),
-        informed_rows=jnp.asarray(np.flatnonzero(incomplete & y_observed)),
-        free_rows=jnp.asarray(np.flatnonzero(incomplete & ~y_observed)),
-        y=jnp.asarray((y - trait_mean) / trait_sd, dtype),
+        informed_rows=jnp.asarray(np.flatnonzero(incomplete & (precision > 0))),
+        free_rows=jnp.asarray(np.flatnonzero(incomplete & (precision == 0))),
+        y=jnp.asarray(np.sqrt(weights) * (y - trait_mean) / trait_sd, dtype),
         y_rows=jnp.asarray(y_rows),
-        y_observed=jnp.asarray(y_observed),
-        residual_hyper=_residual_hyper((1.0 - marker_prior.share) * node_variance, latent),
-        node_hyper=_effect_hyper(node_prior, node_mean_variance),
-        trait_hyper=_residual_hyper(np.asarray(1.0 - node_share - skip_share), np.asarray(False)),
+        y_precision=jnp.asarray(precision, dtype),
+        node_hyper=node_hyper,
         latent=jnp.asarray(latent),
+        n_markers=dataset.genotypes.shape[1],
     )
-    scaling = Scaling(node_mean, node_sd, trait_mean, trait_sd, omics_terms, trait_terms)
-    names = (*(str(name) for name in dataset.omics_names), *latent_names(network))
     return Prepared(
-        data, scaling, names, omics_design, trait_design, (trait_design.matrix / trait_terms).T
+        data,
+        Scaling(node_mean, node_sd, trait_mean, trait_sd, omics_terms, trait_terms),
+        (*(str(name) for name in dataset.omics_names), *latent_names(network)),
+        omics_design,
+        trait_design,
+        _mean_rows(trait_design.matrix / trait_terms, dataset.record_rows, n).T,
     )

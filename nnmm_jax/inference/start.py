@@ -4,52 +4,86 @@ import jax.numpy as jnp
 from jax import Array, random
 
 from nnmm_jax.inference import noise
-from nnmm_jax.inference.arrays import EffectHyper, MixedArrays, ModelData
+from nnmm_jax.inference.arrays import EffectHyper, LayerArrays, ModelData, ResidualHyper
+from nnmm_jax.inference.blocks.families import family_of
+from nnmm_jax.inference.blocks.layer import fitted
 from nnmm_jax.inference.blocks.missing_hmc import init_adapt
-from nnmm_jax.inference.state import EffectState, State
+from nnmm_jax.inference.blocks.mixed_model import allowed_effects
+from nnmm_jax.inference.blocks.trait import trait_residual
+from nnmm_jax.inference.state import EffectState, LayerState, State
+from nnmm_jax.network.activations import Activation
 
 START_LOG_SD = 0.5  # sd of log variances around their prior means
 
 
-def _variances(key: Array, df: Array, scale: Array) -> Array:
-    mean = df * scale / (df - 2.0)
-    return mean * jnp.exp(START_LOG_SD * noise.normal(key, scale.shape, scale.dtype))
+def _dispersed(key: Array, mean: Array) -> Array:
+    return mean * jnp.exp(START_LOG_SD * noise.normal(key, mean.shape, mean.dtype))
 
 
-def _effects(key: Array, hyper: EffectHyper, n_effects: int) -> EffectState:
-    """All effects zero; the first update draws them."""
-    coef = jnp.zeros((hyper.scale.shape[0], n_effects), hyper.scale.dtype)
-    return EffectState(coef, _variances(key, hyper.df, hyper.scale), hyper.pi)
+def _effects(
+    key: Array, hyper: EffectHyper, n_effects: int, allowed: Array | None = None
+) -> EffectState:
+    """All effects zero; the first update draws them.
+
+    ``allowed`` is (effect, 1 or response).
+    """
+    shape = (hyper.scale.shape[0], n_effects)
+    start = family_of(hyper).start(hyper)
+    level = hyper.scale if hyper.known else _dispersed(key, start)
+    own = None
+    if hyper.family == "own":
+        own = jnp.broadcast_to(level[:, None], shape)
+    elif hyper.family == "lasso":
+        own = jnp.broadcast_to(2.0 / level[:, None], shape)
+    elif hyper.mixture:
+        own = jnp.zeros(shape, level.dtype)
+    if own is not None and allowed is not None:
+        own = jnp.where(allowed.T, own, 0.0)
+    return EffectState(jnp.zeros(shape, level.dtype), level, hyper.weights, own)
 
 
-def _marker_effects(key: Array, arrays: MixedArrays) -> EffectState:
-    spectrum = arrays.spectrum
-    size = arrays.markers.n_padded if spectrum is None else spectrum.values.shape[0]
-    return _effects(key, arrays.hyper, size)
+def _residual_variance(key: Array, hyper: ResidualHyper) -> Array:
+    mean = jnp.where(hyper.df > 2, hyper.df / jnp.maximum(hyper.df - 2.0, 1e-3), 1.0) * hyper.scale
+    return jnp.where(hyper.fixed, hyper.scale, _dispersed(key, mean))
 
 
-def start_state(key: Array, data: ModelData, linear: bool) -> State:
+def _layer(key: Array, arrays: LayerArrays, response: Array) -> LayerState:
+    terms = []
+    for number, term in enumerate(arrays.terms):
+        key_term = random.fold_in(key, number)
+        if term.spectrum is None:
+            allowed = allowed_effects(term)
+            terms.append(_effects(key_term, term.hyper, term.markers.n_padded, allowed))
+        else:
+            terms.append(_effects(key_term, term.hyper, term.spectrum.values.shape[0]))
+    groups = tuple(
+        _effects(random.fold_in(key, len(terms) + number), group.hyper, group.n_levels)
+        for number, group in enumerate(arrays.random)
+    )
+    fixed = jnp.zeros((response.shape[0], arrays.design.matrix.shape[0]), response.dtype)
+    last = random.fold_in(key, len(terms) + len(groups))
+    variance = _residual_variance(last, arrays.residual_hyper)
+    state = LayerState(fixed, tuple(terms), groups, (), (), response, variance)
+    return fitted(state, arrays)[0]
+
+
+def start_state(key: Array, data: ModelData, activation: Activation) -> State:
     """Starting state of one chain.
 
     Missing omics and latent nodes start at standard normal noise, variances around their prior
     means, all effects at zero.
     """
-    keys = random.split(key, 6)
+    keys = random.split(key, 4)
     random_z = noise.normal(keys[0], data.z_start.shape, data.z_start.dtype)
     z = jnp.where(data.observed, data.z_start, random_z)
-    residual_hyper = data.residual_hyper
-    var_e = _variances(keys[1], residual_hyper.df, residual_hyper.scale)
-    adapting = not linear and data.informed_rows.shape[0] > 0
-    return State(
-        z=z,
-        residual=z,
-        beta=jnp.zeros((z.shape[0], data.omics.design.matrix.shape[0]), z.dtype),
-        markers=_marker_effects(keys[3], data.omics),
-        var_e=jnp.where(residual_hyper.fixed, residual_hyper.scale, var_e),
-        fixed=jnp.zeros((data.design_trait.matrix.shape[0],), z.dtype),
-        nodes=_effects(keys[4], data.node_hyper, z.shape[0]),
-        skip=None if data.skip is None else _marker_effects(keys[2], data.skip),
-        direct=jnp.zeros_like(data.y),
-        var_y=_variances(keys[5], data.trait_hyper.df, data.trait_hyper.scale),
-        adapt=init_adapt(data.informed_rows.shape[0], z.dtype) if adapting else None,
-    )
+    nodes, omics = None, None
+    if data.omics is not None and data.node_hyper is not None:
+        omics = _layer(keys[1], data.omics, data.omics.weighted(z))
+        nodes = _effects(keys[2], data.node_hyper, z.shape[0])
+    trait = _layer(keys[3], data.trait, data.y[None])
+    n_informed = data.informed_rows.shape[0]
+    adapting = not activation.linear and n_informed > 0
+    adapt = init_adapt(n_informed, z.dtype) if adapting else None
+    state = State(z, omics, nodes, trait, adapt)
+    residual = trait_residual(state, data, activation)
+    return state._replace(trait=trait._replace(residual=residual))

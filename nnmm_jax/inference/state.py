@@ -6,16 +6,52 @@ from jax import Array
 
 
 class EffectState(NamedTuple):
-    """One set of effects: of markers on nodes, of nodes on the phenotype, or of the skip.
+    """One set of effects: of markers, of nodes on the phenotype, or of random levels.
 
-    ``coef`` is (response, effect); with a :class:`~nnmm_jax.inference.arrays.Spectrum` it is
-    (response, rank), the genetic values in the eigenvectors' coordinates. ``variance`` and ``pi``
-    have one entry a response.
+    Attributes
+    ----------
+    coef : (response, effect)
+        With a :class:`~nnmm_jax.inference.arrays.Spectrum` it is (response, rank), the genetic
+        values in the eigenvectors' coordinates.
+    level : (response,)
+        What governs the effects, see :class:`~nnmm_jax.inference.arrays.EffectHyper`: their
+        variance, the scale of their variances, or lambda squared.
+    weights : (response, component)
+        Probabilities of the components of the prior, zero first where there is a spike.
+    own : (response, effect) or None
+        What each effect has for itself: its variance (family own), tau squared (lasso), or the
+        multiplier of its component of a mixture (0 for a zero effect).
     """
 
     coef: Array
+    level: Array
+    weights: Array
+    own: Array | None
+
+
+class LayerState(NamedTuple):
+    """Mixed model of one layer; everything is times the square roots of known residual weights.
+
+    Attributes
+    ----------
+    fixed : (response, fixed term)
+    terms, random : tuples of EffectState
+        One for each term of :class:`~nnmm_jax.inference.arrays.LayerArrays`.
+    term_values, random_values : tuples of (response, record)
+        What each term contributes.
+    residual : (response, record)
+        Response minus everything that explains it: the cache that all blocks share.
+    variance : (response,)
+        Residual variances.
+    """
+
+    fixed: Array
+    terms: tuple[EffectState, ...]
+    random: tuple[EffectState, ...]
+    term_values: tuple[Array, ...]
+    random_values: tuple[Array, ...]
+    residual: Array
     variance: Array
-    pi: Array
 
 
 class AdaptState(NamedTuple):
@@ -33,30 +69,17 @@ class State(NamedTuple):
     ----------
     z : (node, individual)
         Middle layer, completed.
-    residual : (node, individual)
-        ``z`` minus fixed effects minus genetic values: the cache that all blocks share.
-    beta : (node, fixed term)
-    markers : EffectState
-    var_e : (node,)
-    fixed : (fixed term,)
-        Fixed effects on the phenotype.
-    nodes : EffectState
-        ``coef`` is (1, node).
-    skip : EffectState or None
-    direct : (phenotyped individual,)
-        Genetic values of the skip connection; zero without one.
-    var_y : scalar
+    omics : LayerState or None
+        Layer 1 -> 2; ``None`` without a middle layer.
+    nodes : EffectState or None
+        Effects of the activated nodes on the phenotype, ``coef`` (1, node).
+    trait : LayerState
+        Layer 2 -> 3; its residual is also without the nodes' effects.
     adapt : AdaptState or None
     """
 
     z: Array
-    residual: Array
-    beta: Array
-    markers: EffectState
-    var_e: Array
-    fixed: Array
-    nodes: EffectState
-    skip: EffectState | None
-    direct: Array
-    var_y: Array
+    omics: LayerState | None
+    nodes: EffectState | None
+    trait: LayerState
     adapt: AdaptState | None

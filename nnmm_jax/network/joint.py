@@ -1,16 +1,29 @@
 """The generative model, stated once, in NumPyro: the density every sampler block must respect.
 
-It is written for reading and for tests, not for speed: marker effects are explicit, nothing is
+It is written for reading and for tests, not for speed: effects are explicit, nothing is
 integrated out, and every block of the sampler is compared with differences of its log density.
 Everything is on the internal scale of :mod:`nnmm_jax.inference.prepare`.
 """
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jax import Array
 
-from nnmm_jax.inference.arrays import EffectHyper, MixedArrays, ModelData, ResidualHyper
+from nnmm_jax.inference.arrays import (
+    EffectHyper,
+    LayerArrays,
+    ModelData,
+    RandomArrays,
+    ResidualHyper,
+    TermArrays,
+)
+from nnmm_jax.inference.blocks.random_terms import contrasts
 from nnmm_jax.network.activations import Activation
 
 
@@ -19,48 +32,104 @@ def variance_prior(df: Array, scale: Array) -> dist.InverseGamma:
     return dist.InverseGamma(df / 2, df * scale / 2)
 
 
-def _effects(name: str, n_effects: int, hyper: EffectHyper, spike: bool) -> Array:
-    """Sample one set of effects (response, effect) with their hyperparameters.
+def _level(name: str, hyper: EffectHyper) -> Array:
+    """What governs a set of effects (response,): site ``level_NAME`` unless it is known."""
+    if hyper.known:
+        return hyper.scale
+    if hyper.family == "common":
+        return numpyro.sample(f"level_{name}", variance_prior(hyper.df, hyper.scale).to_event(1))
+    return numpyro.sample(f"level_{name}", dist.Gamma(hyper.shape, hyper.rate).to_event(1))
 
-    Sites ``var_NAME`` (response,), ``pi_NAME`` (response,) when estimated, ``delta_NAME``
-    (response, effect) with a spike, and ``slab_NAME`` (response, effect). The effect is
-    ``delta * slab``; a slab whose delta is 0 has its prior and touches nothing else.
+
+def _common(name: str, level: Array, multiplier: Array, var_e: Array, hyper: EffectHyper) -> Array:
+    return multiplier * level[:, None]
+
+
+def _own(name: str, level: Array, multiplier: Array, var_e: Array, hyper: EffectHyper) -> Array:
+    scale = jnp.broadcast_to(level[:, None], multiplier.shape)
+    prior = variance_prior(hyper.df[:, None], scale).to_event(2)
+    return numpyro.sample(f"own_{name}", prior)
+
+
+def _lasso(name: str, level: Array, multiplier: Array, var_e: Array, hyper: EffectHyper) -> Array:
+    rate = jnp.broadcast_to(level[:, None] / 2, multiplier.shape)
+    tau2 = numpyro.sample(f"own_{name}", dist.Exponential(rate).to_event(2))
+    return tau2 * var_e[:, None]
+
+
+SLAB_VARIANCES: Mapping[str, Callable[[str, Array, Array, Array, EffectHyper], Array]] = (
+    MappingProxyType({"common": _common, "own": _own, "lasso": _lasso})
+)
+
+
+def effects_of(name: str, n_effects: int, hyper: EffectHyper, var_e: Array) -> Array:
+    """Sample one set of effects (response, effect) with what governs them.
+
+    Sites ``level_NAME`` (response,), ``weights_NAME`` (response, component) when estimated,
+    ``component_NAME`` (response, effect) with a spike, ``own_NAME`` (response, effect) for priors
+    with a variance for each effect, and ``slab_NAME`` (response, effect). The effect is zero in
+    component 0 of a spike, else the slab; a slab that counts for nothing has the prior of the first
+    component that is not zero and touches nothing else.
     """
     shape = (hyper.scale.shape[0], n_effects)
-    variance = numpyro.sample(f"var_{name}", variance_prior(hyper.df, hyper.scale).to_event(1))
-    sd = jnp.broadcast_to(jnp.sqrt(variance)[:, None], shape)
-    slab = numpyro.sample(f"slab_{name}", dist.Normal(0.0, sd).to_event(2))
-    if not spike:
-        return slab
-    pi = hyper.pi
-    if hyper.estimate_pi:
-        prior = dist.Beta(hyper.zero_count, hyper.nonzero_count).to_event(1)
-        pi = numpyro.sample(f"pi_{name}", prior)
-    nonzero = jnp.broadcast_to(1.0 - pi[:, None], shape)
-    delta = numpyro.sample(f"delta_{name}", dist.BernoulliProbs(nonzero).to_event(2))
-    return delta * slab
+    level = _level(name, hyper)
+    weights = hyper.weights
+    if hyper.estimate_weights:
+        weights = numpyro.sample(f"weights_{name}", dist.Dirichlet(hyper.counts).to_event(1))
+    nonzero = jnp.ones(shape)
+    multiplier = jnp.ones(shape)
+    if hyper.spike:
+        probabilities = jnp.broadcast_to(weights[:, None, :], (*shape, weights.shape[-1]))
+        component = numpyro.sample(
+            f"component_{name}", dist.CategoricalProbs(probabilities).to_event(2)
+        )
+        nonzero = component > 0
+        multiplier = jnp.asarray(hyper.slabs)[jnp.maximum(component - 1, 0)]
+    variance = SLAB_VARIANCES[hyper.family](name, level, multiplier, var_e, hyper)
+    slab = numpyro.sample(f"slab_{name}", dist.Normal(0.0, jnp.sqrt(variance)).to_event(2))
+    return nonzero * slab
 
 
 def _residual_variance(name: str, hyper: ResidualHyper) -> Array:
     """Sample residual variances; a fixed one is its scale and its site is ignored."""
-    prior = variance_prior(hyper.df, hyper.scale).mask(~hyper.fixed).to_event(hyper.scale.ndim)
+    prior = variance_prior(hyper.df, hyper.scale).mask(~hyper.fixed).to_event(1)
     return jnp.where(hyper.fixed, hyper.scale, numpyro.sample(name, prior))
 
 
-def _marker_effects(name: str, arrays: MixedArrays, spike: bool) -> Array:
-    """Marker effects, padded as the genotypes are."""
-    effects = _effects(name, arrays.markers.n_markers, arrays.hyper, spike)
-    padding = arrays.markers.n_padded - arrays.markers.n_markers
-    return jnp.pad(effects, ((0, 0), (0, padding)))
+def _term(term: TermArrays, var_e: Array) -> Array:
+    """Values (response, record) of a term's effects, which are padded as the genotypes are."""
+    effects = effects_of(term.name, term.markers.n_markers, term.hyper, var_e)
+    padding = term.markers.n_padded - term.markers.n_markers
+    effects = jnp.pad(effects, ((0, 0), (0, padding)))
+    if term.mask is not None:
+        effects = effects * term.mask.T
+    return numpyro.deterministic(f"values_{term.name}", term.markers.predict(effects))
 
 
-def model(
-    data: ModelData,
-    activation: Activation,
-    marker_spike: bool,
-    node_spike: bool,
-    skip_spike: bool = False,
-) -> None:
+def _random(term: RandomArrays, root: Array | None) -> Array:
+    """Values (response, record) of a random term; site ``effects_NAME`` (response, level)."""
+    level = _level(term.name, term.hyper)
+    factor = jax.vmap(lambda one: contrasts(term, one[None])[0])(jnp.eye(term.n_levels)).T
+    precision = factor.T @ factor / level[:, None, None]
+    prior = dist.MultivariateNormal(jnp.zeros(term.n_levels), precision_matrix=precision)
+    values = numpyro.sample(f"effects_{term.name}", prior.to_event(1))[:, term.level]
+    return numpyro.deterministic(f"values_{term.name}", values if root is None else values * root)
+
+
+def _layer(fixed_site: str, variance_site: str, arrays: LayerArrays) -> tuple[Array, Array]:
+    """What a layer explains (response, record), and its residual variances (response,)."""
+    n_responses, n_terms = arrays.residual_hyper.df.shape[0], arrays.design.matrix.shape[0]
+    flat = dist.ImproperUniform(dist.constraints.real, (), (n_responses, n_terms))
+    variance = _residual_variance(variance_site, arrays.residual_hyper)
+    mean = numpyro.sample(fixed_site, flat) @ arrays.design.matrix
+    for term in arrays.terms:
+        mean = mean + _term(term, variance)
+    for group in arrays.random:
+        mean = mean + _random(group, arrays.root)
+    return mean, variance
+
+
+def model(data: ModelData, activation: Activation) -> None:
     """Mixed-effect neural network (Zhao, Zeng & Cheng 2022, equations 1-3).
 
     Parameters
@@ -69,38 +138,28 @@ def model(
         Arrays, masks and resolved hyperparameters; a phenotype or omics cell that is not marked
         as observed is not conditioned on.
     activation : Activation
-    marker_spike, node_spike, skip_spike : bool
-        Whether the prior of these effects has a spike at zero.
 
     Notes
     -----
-    Fixed effects are flat. Sites: ``beta`` (L, q1); ``var_marker``, ``pi_marker``,
-    ``delta_marker``, ``slab_marker``; ``var_e`` (L,); ``z_missing`` (cells,), ``z_observed``
-    (cells,), both in row-major order of (node, individual); ``fixed`` (q2,); ``var_node``,
-    ``pi_node``, ``delta_node``, ``slab_node``; the same with ``skip``; ``var_y``; ``y``.
+    Fixed effects are flat. Sites: ``fixed_omics`` (L, q1), ``var_e`` (L,); those of every term of
+    the layer, see :func:`effects_of`; ``z_missing`` (cells,), ``z_observed`` (cells,), both in
+    row-major order of (node, individual); ``fixed_trait`` (1, q2), ``var_y`` (1,), those of every
+    term and of ``node``; ``y``. With known residual weights, values are those times the square
+    roots of the weights.
     """
-    n_nodes, _ = data.z_start.shape
-    n_terms = data.omics.design.matrix.shape[0]
-    flat = dist.ImproperUniform(dist.constraints.real, (), (n_nodes, n_terms))
-    beta = numpyro.sample("beta", flat)
-    alpha = _marker_effects("marker", data.omics, marker_spike)
-    var_e = _residual_variance("var_e", data.residual_hyper)
-    mean = beta @ data.omics.design.matrix + data.omics.markers.predict(alpha)
-    sd = jnp.broadcast_to(jnp.sqrt(var_e)[:, None], mean.shape)
-
-    missing, seen = jnp.nonzero(~data.observed), jnp.nonzero(data.observed)
-    cells = dist.Normal(mean[missing], sd[missing]).to_event(1)
-    z = data.z_start.at[missing].set(numpyro.sample("z_missing", cells))
-    numpyro.sample(
-        "z_observed", dist.Normal(mean[seen], sd[seen]).to_event(1), obs=data.z_start[seen]
-    )
-
-    n_fixed = data.design_trait.matrix.shape[0]
-    fixed = numpyro.sample("fixed", dist.ImproperUniform(dist.constraints.real, (), (n_fixed,)))
-    w = _effects("node", n_nodes, data.node_hyper, node_spike)[0]
-    eta = fixed @ data.design_trait.matrix + w @ activation.function(z[:, data.y_rows])
-    if data.skip is not None:
-        skip = _marker_effects("skip", data.skip, skip_spike)
-        eta = eta + data.skip.markers.predict(skip)[0]
-    var_y = _residual_variance("var_y", data.trait_hyper)
-    numpyro.sample("y", dist.Normal(eta, jnp.sqrt(var_y)).to_event(1), obs=data.y)
+    z = data.z_start
+    if data.omics is not None:
+        mean, var_e = _layer("fixed_omics", "var_e", data.omics)
+        mean = data.omics.unweighted(mean)
+        precision = 1.0 if data.omics.root is None else data.omics.root**2
+        sd = jnp.broadcast_to(jnp.sqrt(var_e[:, None] / precision), mean.shape)
+        missing, seen = np.nonzero(~np.asarray(data.observed)), np.nonzero(data.observed)
+        cells = dist.Normal(mean[missing], sd[missing]).to_event(1)
+        z = z.at[missing].set(numpyro.sample("z_missing", cells))
+        numpyro.sample("z_observed", dist.Normal(mean[seen], sd[seen]).to_event(1), obs=z[seen])
+    eta, var_y = _layer("fixed_trait", "var_y", data.trait)
+    if data.node_hyper is not None:
+        w = effects_of("node", z.shape[0], data.node_hyper, var_y)
+        w = numpyro.deterministic("effects_node", w)
+        eta = eta + w @ data.trait.weighted(activation.function(z[:, data.y_rows]))
+    numpyro.sample("y", dist.Normal(eta[0], jnp.sqrt(var_y)).to_event(1), obs=data.y)

@@ -15,13 +15,26 @@ from numpyro.infer.util import log_density
 from nnmm_jax import Network
 from nnmm_jax.api import sweep_settings
 from nnmm_jax.data.align import Dataset, read_dataset
-from nnmm_jax.inference.arrays import MixedArrays, ModelData
-from nnmm_jax.inference.blocks.mixed_model import genetic_values
+from nnmm_jax.inference.arrays import EffectHyper, ModelData, TermArrays
+from nnmm_jax.inference.blocks.mixed_model import allowed_effects
 from nnmm_jax.inference.prepare import prepare
 from nnmm_jax.inference.start import start_state
 from nnmm_jax.inference.state import EffectState, State
-from nnmm_jax.inference.sweep import SweepSettings, refreshed_residual
+from nnmm_jax.inference.sweep import SweepSettings, refreshed
 from nnmm_jax.network.joint import model
+
+# What a state does not hold: values (response, effect) of slabs that count for nothing (of zero
+# effects), or of the null space of a joint draw, by the name of the set of effects.
+Slabs = dict[str, Any]
+
+
+class EffectSet(NamedTuple):
+    """One set of effects of a state with its arrays; ``term`` is None for the nodes."""
+
+    name: str
+    effects: EffectState
+    hyper: EffectHyper
+    term: TermArrays | None
 
 
 class Toy(NamedTuple):
@@ -31,122 +44,145 @@ class Toy(NamedTuple):
     settings: SweepSettings
     state: State
 
-    def log_joint(self, state: State, slabs: "Slabs") -> float:
+    def log_joint(self, state: State, slabs: Slabs) -> float:
         """Log density of the NumPyro model at a state completed with what it integrates out."""
-        sites = to_sites(state, self.data, self.settings, slabs)
-        spikes = {f"{name}_spike": getattr(self.settings, f"{name}_spike") for name in NAMES}
-        args = (self.data, self.settings.activate)
-        return float(log_density(model, args, spikes, sites)[0])
+        sites = to_sites(state, self.data, slabs)
+        return float(log_density(model, (self.data, self.settings.activate), {}, sites)[0])
 
 
-NAMES = ("marker", "node", "skip")
+def effect_sets(state: State, data: ModelData) -> list[EffectSet]:
+    """All sets of effects except sparse random terms."""
+    found = []
+    if state.nodes is not None:
+        found.append(EffectSet("node", state.nodes, data.node_hyper, None))
+    for layer, arrays in ((state.omics, data.omics), (state.trait, data.trait)):
+        if layer is not None:
+            found += [
+                EffectSet(term.name, effects, term.hyper, term)
+                for effects, term in zip(layer.terms, arrays.terms, strict=True)
+            ]
+    return found
 
 
-class Slabs(NamedTuple):
-    """Values of the slabs that a state does not hold: of zero effects, and of the null space."""
-
-    marker: Any
-    node: Any
-    skip: Any
+def set_size(one: EffectSet) -> tuple[int, int]:
+    n_effects = one.effects.coef.shape[1] if one.term is None else one.term.markers.n_markers
+    return one.effects.level.shape[0], n_effects
 
 
-def draw_slabs(seed: int, data: ModelData) -> Slabs:
+def draw_slabs(seed: int, case: Toy) -> Slabs:
     rng = np.random.default_rng(seed)
-    n_nodes, n_markers = data.z_start.shape[0], data.omics.markers.n_markers
-    return Slabs(
-        rng.normal(size=(n_nodes, n_markers)),
-        rng.normal(size=(1, n_nodes)),
-        rng.normal(size=(1, n_markers)),
-    )
+    return {
+        one.name: rng.normal(size=set_size(one)).astype(case.data.y.dtype)
+        for one in effect_sets(case.state, case.data)
+    }
 
 
-def dense_markers(arrays: MixedArrays) -> jax.Array:
-    """Centred genotypes (marker, individual)."""
-    identity = jnp.eye(arrays.markers.n_padded)
-    return arrays.markers.predict(identity)[: arrays.markers.n_markers]
+def dense_markers(term: TermArrays) -> jax.Array:
+    """Centred genotypes (marker, record)."""
+    identity = jnp.eye(term.markers.n_padded)
+    return term.markers.predict(identity)[: term.markers.n_markers]
 
 
-def explicit_effects(effects: EffectState, arrays: MixedArrays, slab: Any) -> jax.Array:
-    """Marker effects of a joint state: the row-space part plus a chosen null-space part."""
-    dense, spectrum = dense_markers(arrays), arrays.spectrum
+def explicit_effects(effects: EffectState, term: TermArrays, slab: Any) -> jax.Array:
+    """Effects of a joint state: the row-space part plus a chosen null-space part."""
+    dense, spectrum = dense_markers(term), term.spectrum
     assert spectrum is not None
     back = spectrum.vectors.T / spectrum.values @ spectrum.vectors  # pseudo-inverse of M'M
     row_space = effects.coef @ spectrum.vectors @ back @ dense.T
     return row_space + slab - slab @ dense @ back @ dense.T
 
 
-def to_sites(
-    state: State, data: ModelData, settings: SweepSettings, slabs: Slabs
-) -> dict[str, Any]:
+def components(one: EffectSet) -> jax.Array:
+    """Component (response, effect) of each effect."""
+    n_effects = set_size(one)[1]
+    nonzero = one.effects.coef[:, :n_effects] != 0
+    if not one.hyper.mixture:
+        return nonzero.astype(int)
+    slabs = jnp.asarray(one.hyper.slabs, one.effects.own.dtype)
+    return jnp.where(nonzero, 1 + jnp.searchsorted(slabs, one.effects.own[:, :n_effects]), 0)
+
+
+def to_sites(state: State, data: ModelData, slabs: Slabs) -> dict[str, Any]:
     """Values of the joint model's sites at a state."""
-    sites: dict[str, Any] = {
-        "beta": state.beta,
-        "var_e": state.var_e,
-        "z_missing": state.z[jnp.nonzero(~data.observed)],
-        "fixed": state.fixed,
-        "var_y": state.var_y,
-    }
-    parts = {
-        "marker": (state.markers, data.omics, slabs.marker, data.omics.hyper),
-        "node": (state.nodes, None, slabs.node, data.node_hyper),
-    }
-    if state.skip is not None and data.skip is not None:
-        parts["skip"] = (state.skip, data.skip, slabs.skip, data.skip.hyper)
-    for name, (effects, arrays, slab, hyper) in parts.items():
-        sites[f"var_{name}"] = effects.variance
-        if hyper.estimate_pi:
-            sites[f"pi_{name}"] = effects.pi
-        if arrays is not None and arrays.spectrum is not None:
-            sites[f"slab_{name}"] = explicit_effects(effects, arrays, slab)
+    sites: dict[str, Any] = {"fixed_trait": state.trait.fixed, "var_y": state.trait.variance}
+    layers = [(state.trait, data.trait)]
+    if state.omics is not None:
+        layers.append((state.omics, data.omics))
+        sites |= {"fixed_omics": state.omics.fixed, "var_e": state.omics.variance}
+        sites["z_missing"] = state.z[jnp.nonzero(~data.observed)]
+    for layer, arrays in layers:
+        for effects, group in zip(layer.random, arrays.random, strict=True):
+            sites[f"effects_{group.name}"] = effects.coef
+            sites[f"level_{group.name}"] = effects.level
+    for one in effect_sets(state, data):
+        name, effects, hyper, term = one
+        sites[f"level_{name}"] = effects.level
+        sites[f"weights_{name}"] = effects.weights
+        if term is not None and term.spectrum is not None:
+            sites[f"slab_{name}"] = explicit_effects(effects, term, slabs[name])
             continue
-        coef = effects.coef if arrays is None else effects.coef[:, : arrays.markers.n_markers]
-        sites[f"slab_{name}"] = jnp.where(coef != 0, coef, slab)
-        if getattr(settings, f"{name}_spike"):
-            sites[f"delta_{name}"] = (coef != 0).astype(int)
-        else:
-            sites[f"slab_{name}"] = coef
+        n_effects = set_size(one)[1]
+        coef = effects.coef[:, :n_effects]
+        sites[f"slab_{name}"] = jnp.where(coef != 0, coef, slabs[name]) if hyper.spike else coef
+        sites[f"component_{name}"] = components(one)
+        if hyper.own_variances:
+            sites[f"own_{name}"] = effects.own[:, :n_effects]
     return sites
 
 
 def random_effects(
-    rng: np.random.Generator, effects: EffectState, spike: bool, estimate_pi: bool
+    rng: np.random.Generator, effects: EffectState, hyper: EffectHyper, allowed: Any = None
 ) -> EffectState:
     """Random effects of the right shape, some of them zero where the prior has a spike."""
+    dtype = effects.coef.dtype
     coef = 0.3 * rng.normal(size=effects.coef.shape)
-    pi = effects.pi
-    if spike:
+    if hyper.spike:
         coef = np.where(rng.random(coef.shape) < 0.4, 0.0, coef)
-    if estimate_pi:
-        pi = jnp.asarray(rng.uniform(0.2, 0.8, size=pi.shape))
-    variance = rng.uniform(0.02, 0.2, size=effects.variance.shape)
-    return EffectState(jnp.asarray(coef), jnp.asarray(variance), pi)
+    if allowed is not None:
+        coef = np.where(allowed, coef, 0.0)
+    weights, level, own = effects.weights, effects.level, None
+    if hyper.estimate_weights:
+        weights = rng.dirichlet(5.0 * np.ones(weights.shape[1]), size=weights.shape[0])
+    if not hyper.known:
+        level = rng.uniform(0.02, 0.2, size=level.shape) * (50 if hyper.family == "lasso" else 1)
+    if hyper.mixture:
+        own = np.where(coef != 0, rng.choice(hyper.slabs, size=coef.shape), 0.0)
+    elif hyper.own_variances:
+        own = rng.uniform(0.02, 0.2, size=coef.shape)
+        if allowed is not None:
+            own = np.where(allowed, own, 0.0)
+    return EffectState(
+        jnp.asarray(coef, dtype),
+        jnp.asarray(level, dtype),
+        jnp.asarray(weights, dtype),
+        None if own is None else jnp.asarray(own, dtype),
+    )
+
+
+def random_layer(rng: np.random.Generator, layer: Any, arrays: Any) -> Any:
+    terms = []
+    for effects, term in zip(layer.terms, arrays.terms, strict=True):
+        allowed = None if term.spectrum is not None else np.asarray(allowed_effects(term)).T
+        terms.append(random_effects(rng, effects, term.hyper, allowed))
+    groups = [
+        random_effects(rng, effects, group.hyper)
+        for effects, group in zip(layer.random, arrays.random, strict=True)
+    ]
+    fixed = jnp.asarray(rng.normal(size=layer.fixed.shape), layer.fixed.dtype)
+    return layer._replace(fixed=fixed, terms=tuple(terms), random=tuple(groups))
 
 
 def random_state(seed: int, data: ModelData, settings: SweepSettings) -> State:
     """A state anywhere, with the caches that belong to it."""
     rng = np.random.default_rng(seed)
-    state = start_state(random.key(seed), data, settings.activate.linear)
-    markers = random_effects(
-        rng, state.markers, settings.marker_spike, data.omics.hyper.estimate_pi
-    )
-    padding = jnp.arange(data.omics.markers.n_padded) >= data.omics.markers.n_markers
-    if data.omics.spectrum is None:
-        markers = markers._replace(coef=jnp.where(padding, 0.0, markers.coef))
-    skip, direct = None, state.direct
-    if state.skip is not None and data.skip is not None:
-        skip = random_effects(rng, state.skip, settings.skip_spike, data.skip.hyper.estimate_pi)
-        if data.skip.spectrum is None:
-            skip = skip._replace(coef=jnp.where(padding, 0.0, skip.coef))
-        direct = genetic_values(skip, data.skip)[0]
-    state = state._replace(
-        markers=markers,
-        beta=jnp.asarray(rng.normal(size=state.beta.shape)),
-        fixed=jnp.asarray(rng.normal(size=state.fixed.shape)),
-        nodes=random_effects(rng, state.nodes, settings.node_spike, data.node_hyper.estimate_pi),
-        skip=skip,
-        direct=direct,
-    )
-    return state._replace(residual=refreshed_residual(state, data))
+    state = start_state(random.key(seed), data, settings.activate)
+    if state.omics is not None:
+        state = state._replace(
+            omics=random_layer(rng, state.omics, data.omics),
+            nodes=random_effects(rng, state.nodes, data.node_hyper),
+        )
+    state = state._replace(trait=random_layer(rng, state.trait, data.trait))
+    return refreshed(state, data, settings.activate)
 
 
 def toy_tables(
@@ -176,8 +212,44 @@ def toy_tables(
     )
 
 
-def toy_dataset(**sizes: Any) -> Dataset:
-    return read_dataset(*toy_tables(**sizes), "y")
+def toy_dataset(rich: bool = False, **sizes: Any) -> Dataset:
+    """Data set of the toy tables; a rich one has all that a mixed model can ask for.
+
+    That is: repeated records, known residual weights in both layers, pens, a pedigree with
+    inbreeding and unknown parents, and a relationship matrix.
+    """
+    genotypes, omics, phenotypes = toy_tables(**sizes)
+    if not rich:
+        return read_dataset(genotypes, omics, phenotypes, "y")
+    rng = np.random.default_rng(7)
+    ids = list(genotypes.index)
+    n = len(ids)
+    again = phenotypes.iloc[[2, 2, 5, 6]].assign(y=rng.normal(size=4))
+    phenotypes = pd.concat([phenotypes, again])
+    phenotypes["pen"] = rng.choice(["a", "b", "c"], len(phenotypes))
+    phenotypes["w"] = rng.uniform(0.5, 3.0, len(phenotypes))
+    phenotypes["batch"] = [f"b{int(i[2:]) % 4}" for i in phenotypes.index]
+    phenotypes["v"] = [0.5 + (int(i[2:]) % 5) / 2 for i in phenotypes.index]
+    parents = [(None, None), (None, None)]
+    for i in range(2, n):
+        sire, dam = rng.choice(i, size=2, replace=i < 3)
+        parents.append((ids[sire] if i % 4 else "old", ids[dam] if i % 5 else None))
+    pedigree = pd.DataFrame(
+        [(one, *both) for one, both in zip(ids, parents, strict=True)],
+        columns=["id", "sire", "dam"],
+    )
+    root = rng.normal(size=(n, n + 3))
+    kinship = pd.DataFrame(root @ root.T / n, index=ids, columns=ids)
+    return read_dataset(
+        genotypes,
+        omics,
+        phenotypes,
+        "y",
+        pedigree=pedigree,
+        relationships={"K": kinship},
+        weights="w",
+        omics_weights="v",
+    )
 
 
 @pytest.fixture
@@ -190,9 +262,11 @@ def dataset() -> Callable[..., Dataset]:
 def toy() -> Callable[..., Toy]:
     """Factory of small networks with a random state; float64 is up to the test."""
 
-    def build(seed: int = 1, sizes: dict[str, Any] | None = None, **network: Any) -> Toy:
-        stated = Network(**({"fixed_omics": "~ sex + age", "fixed_trait": "~ sex"} | network))
-        prepared = prepare(toy_dataset(**(sizes or {})), stated)
+    def build(
+        seed: int = 1, sizes: dict[str, Any] | None = None, spectrum: int = 6000, **network: Any
+    ) -> Toy:
+        stated = Network(**({"fixed_omics": "~ sex", "fixed_trait": "~ sex"} | network))
+        prepared = prepare(toy_dataset(**(sizes or {})), stated, max_spectrum=spectrum)
         settings = sweep_settings(stated)
         return Toy(prepared.data, settings, random_state(seed, prepared.data, settings))
 
@@ -200,7 +274,7 @@ def toy() -> Callable[..., Toy]:
 
 
 @pytest.fixture
-def slabs() -> Callable[[int, ModelData], Slabs]:
+def slabs() -> Callable[[int, Toy], Slabs]:
     """Factory of what states integrate out."""
     return draw_slabs
 

@@ -9,23 +9,31 @@ import numpy as np
 import pytest
 from jax import random
 from numpyro.infer import MCMC
+from scipy import stats
 
-from nnmm_jax import Network
+from nnmm_jax import BayesR, Group, Network, Pedigree, Relationship
 from nnmm_jax.api import sweep_settings
 from nnmm_jax.errors import InputError
-from nnmm_jax.inference.arrays import build_fixed_design, build_mixed_arrays
-from nnmm_jax.inference.blocks import missing_hmc, mixed_model, scale_move
+from nnmm_jax.inference.blocks import missing_hmc, mixed_model, random_terms, scale_move
 from nnmm_jax.inference.blocks.effects import (
     SweepDraws,
     coordinate_sweep,
     draw_sweep,
     effect_conditional,
 )
+from nnmm_jax.inference.blocks.families import family_of
 from nnmm_jax.inference.kernel import NNMMKernel
 from nnmm_jax.inference.prepare import prepare
-from nnmm_jax.inference.run import RunSettings, chain_keys, piece_size, run_chains
+from nnmm_jax.inference.run import (
+    RunSettings,
+    chain_keys,
+    compiled_piece,
+    compiled_start,
+    piece_size,
+    run_chains,
+)
 from nnmm_jax.inference.state import EffectState
-from nnmm_jax.inference.sweep import refreshed_residual, sweep
+from nnmm_jax.inference.sweep import refreshed, sweep
 from nnmm_jax.network.activations import activation_by_name
 
 RUN = RunSettings(warmup=6, samples=12, chains=2, seed=3, progress=False)
@@ -41,42 +49,49 @@ def run_sweeps(case, state, n_sweeps, warmup_iteration=0):
     return jax.jit(lambda state: jax.lax.fori_loop(0, n_sweeps, step, state))(state)
 
 
+def wide_case(toy, prior, **more):
+    """One layer-1 term of 150 markers in several blocks."""
+    return toy(sizes={"n": 30, "p": 150}, spectrum=0, marker_prior=prior, **more)
+
+
 @pytest.mark.usefixtures("double")
-def test_blocked_sweep_equals_marker_by_marker():
-    rng = np.random.default_rng(0)
-    genotypes = rng.integers(0, 3, size=(30, 150)).astype(np.int8)
-    genotypes[rng.random(genotypes.shape) < 0.03] = -1
-    design = build_fixed_design(np.c_[np.ones(30), rng.normal(size=30)])
-    hyper = None  # the sweep does not read it
-    means = np.where(genotypes == -1, np.nan, genotypes)
-    arrays = build_mixed_arrays(genotypes, np.nanmean(means, axis=0), design, hyper, joint=False)
-    assert arrays.markers.n_blocks > 1
-    n_nodes, padded = 3, arrays.markers.n_padded
-    coef = 0.2 * rng.normal(size=(n_nodes, padded)) * (rng.random((n_nodes, padded)) < 0.5)
-    coef[:, 150:] = 0.0
-    effects = EffectState(jnp.asarray(coef), jnp.full(n_nodes, 0.05), jnp.full(n_nodes, 0.6))
-    var_e = jnp.asarray([0.5, 1.0, 2.0])
-    response = rng.normal(size=(n_nodes, 30))
-    genetic = mixed_model.genetic_values(effects, arrays)
+@pytest.mark.parametrize("prior", ["BayesC", "BayesL", "BayesB", BayesR(mixture=(0, 0.1, 1))])
+def test_blocked_sweep_equals_marker_by_marker(toy, prior):
+    case = wide_case(toy, prior)
+    state, arrays = case.state.omics, case.data.omics
+    term, effects, var_e = arrays.terms[0], state.terms[0], state.variance
+    assert term.markers.n_blocks > 1
+    response = np.asarray(
+        state.residual + state.fixed @ arrays.design.matrix + state.term_values[0]
+    )
     key = random.key(11)
-    fixed, swept, residual = mixed_model._sweep(key, effects, response - genetic, var_e, arrays)
+    fixed, swept, residual = mixed_model._sweep(
+        key, effects, jnp.asarray(response - state.term_values[0]), var_e, arrays, term
+    )
 
     # The same, one marker after the other on the rows that the design leaves.
-    dense = np.asarray(arrays.markers.predict(jnp.eye(padded)))
-    basis = np.asarray(design.basis)
+    dense = np.asarray(term.markers.predict(jnp.eye(term.markers.n_padded)))
+    basis = np.asarray(arrays.design.basis)
     left = dense - dense @ basis.T @ basis
     key_coef, key_fixed = random.split(key)
+    hyper = term.hyper
     draws = draw_sweep(
-        key_coef, (left**2).sum(1), var_e, effects.variance, effects.pi, n_effects=150
+        key_coef,
+        jnp.asarray((left**2).sum(1)),
+        var_e,
+        family_of(hyper).slabs(effects, var_e, hyper),
+        effects.weights if hyper.spike else None,
+        mixed_model.allowed_effects(term),
     )
-    naive = coef.copy()
-    for j in range(padded):
+    naive = np.array(effects.coef)
+    for j in range(term.markers.n_padded):
         naive[:, j] = 0.0
         rhs = (response - naive @ dense) @ left[j]
-        value = rhs * draws.gain[j] + draws.noise[j]
-        naive[:, j] = np.where(rhs**2 > draws.threshold[j], value, 0.0)
+        scores = np.r_[np.zeros((1, len(rhs))), draws.offset[:, j] + draws.slope[:, j] * rhs**2]
+        values = np.r_[np.zeros((1, len(rhs))), rhs * draws.gain[:, j] + draws.noise[:, j]]
+        naive[:, j] = np.take_along_axis(values, scores.argmax(0)[None], axis=0)[0]
     np.testing.assert_allclose(swept, naive, atol=1e-10)
-    assert 0 < np.count_nonzero(naive) < 450
+    assert (0 < np.count_nonzero(naive) < 450) == hyper.spike
     seen = (response - naive @ dense) @ basis.T
     expected = mixed_model.fixed_conditional(jnp.asarray(seen), var_e).sample(key_fixed)
     np.testing.assert_allclose(fixed, expected, atol=1e-10)
@@ -87,21 +102,50 @@ def test_blocked_sweep_equals_marker_by_marker():
 def test_sweep_draws_are_the_conditional_solved_for_the_right_hand_side():
     """Included exactly when a logistic variate is below the log odds; then mean + sd * noise."""
     key, sizes = random.key(2), jnp.asarray([0.5, 3.0, 40.0])
-    var_e, variance, pi = jnp.asarray([0.7, 2.0]), jnp.asarray([0.1, 1.0]), jnp.asarray([0.9, 0.2])
-    draws = draw_sweep(key, sizes, var_e, variance, pi)
-    logit_u = random.logistic(random.split(key)[0], (3, 2), jnp.float64)
-    noise = random.normal(random.split(key)[1], (3, 2), jnp.float64)
+    var_e, variance = jnp.asarray([0.7, 2.0]), jnp.asarray([0.1, 1.0])
+    weights = jnp.asarray([[0.9, 0.1], [0.2, 0.8]])
+    draws = draw_sweep(key, sizes, var_e, (variance[:, None],), weights)
+    logit_u = -random.logistic(random.split(key)[0], (6,), jnp.float64).reshape(1, 3, 2)
+    noise = random.normal(random.split(key)[1], (6,), jnp.float64).reshape(1, 3, 2)
     for rhs in (0.0, 0.5, -3.0, 10.0):
-        expected = effect_conditional(jnp.asarray(rhs), sizes[:, None], var_e, variance, pi)
-        np.testing.assert_array_equal(rhs**2 > draws.threshold, logit_u < expected.log_odds)
+        expected = effect_conditional(
+            jnp.asarray(rhs), sizes[:, None], var_e, variance[None, None], weights.T[:, None]
+        )
+        included = draws.offset + draws.slope * rhs**2 > 0
+        np.testing.assert_array_equal(included, -logit_u < expected.log_odds)
         np.testing.assert_allclose(
             rhs * draws.gain + draws.noise, expected.mean + expected.sd * noise, rtol=1e-12
         )
 
 
-def test_padding_never_enters():
+@pytest.mark.usefixtures("double")
+def test_components_are_chosen_with_their_probabilities():
+    """Of a mixture of three, by Gumbel's rule, given one right-hand side."""
+    weights, variances = jnp.asarray([[0.5, 0.2, 0.3]]), (0.05, 1.0)
+    rhs, size, var_e, n = 2.5, 3.0, jnp.ones(1), 100_000
     draws = draw_sweep(
-        random.key(0), jnp.zeros(4), jnp.ones(1), jnp.ones(1), jnp.full(1, 1e-6), n_effects=2
+        random.key(1),
+        jnp.full(n, size),
+        var_e,
+        tuple(jnp.full((1, 1), one) for one in variances),
+        weights,
+    )
+    scores = np.asarray(draws.offset + draws.slope * rhs**2)[..., 0]
+    chosen = np.where(scores.max(axis=0) > 0, 1 + scores.argmax(axis=0), 0)
+    exact = effect_conditional(
+        jnp.asarray(rhs), jnp.asarray(size), var_e, jnp.asarray(variances)[:, None], weights.T
+    )
+    expected = np.r_[1.0, np.exp(np.ravel(exact.log_odds))]
+    expected /= expected.sum()
+    counts = np.bincount(chosen, minlength=3)
+    assert stats.chisquare(counts, n * expected).pvalue > 1e-4
+
+
+def test_padding_never_enters():
+    allowed = (jnp.arange(4) < 2)[:, None]
+    weights = jnp.asarray([[1e-6, 1.0]])
+    draws = draw_sweep(
+        random.key(0), jnp.zeros(4), jnp.ones(1), (jnp.ones((1, 1)),), weights, allowed
     )
     new = coordinate_sweep(jnp.zeros((4, 4)), jnp.zeros((4, 1)), jnp.zeros((4, 1)), draws)
     assert np.count_nonzero(new[:2]) == 2
@@ -109,9 +153,17 @@ def test_padding_never_enters():
 
 
 def test_without_a_spike_every_effect_enters():
-    draws = draw_sweep(random.key(0), jnp.ones(5), jnp.ones(1), jnp.ones(1), jnp.zeros(1))
+    draws = draw_sweep(random.key(0), jnp.ones(5), jnp.ones(1), (jnp.ones((1, 1)),), None)
     assert isinstance(draws, SweepDraws)
-    assert np.all(draws.threshold == -np.inf)
+    assert np.all(draws.offset == np.inf)
+
+
+RICH = {
+    "sizes": {"n": 40, "p": 70, "rich": True},
+    "skip_prior": "BayesB",
+    "random_omics": [Pedigree(solver="cg"), Group("batch"), Relationship("K")],
+    "random_trait": [Pedigree(), Group("pen"), Group("id")],
+}
 
 
 @pytest.mark.parametrize("x64", [False, True], ids=["float32", "float64"])
@@ -120,27 +172,45 @@ def test_without_a_spike_every_effect_enters():
     [
         {"marker_prior": "BayesC", "skip_prior": "BayesC", "node_prior": "BayesC"},
         {"marker_prior": "RR-BLUP", "skip_prior": "RR-BLUP", "activation": "tanh", "latent": 1},
+        {"marker_prior": "BayesL", "skip_prior": "BayesR", "node_prior": "BayesA"},
+        RICH | {"activation": "tanh"},
     ],
-    ids=["spikes", "joint draws"],
+    ids=["spikes", "joint draws", "own variances", "random terms"],
 )
-def test_running_residual_equals_recomputed(toy, stated, x64):
+def test_running_caches_equal_recomputed(toy, stated, x64):
     with jax.enable_x64(x64):
-        case = toy(sizes={"n": 40, "p": 70}, **stated)
+        case = toy(**{"sizes": {"n": 40, "p": 70}} | stated)
         state = run_sweeps(case, case.state, 60)
-        fresh = refreshed_residual(state, case.data)
+        fresh = refreshed(state, case.data, case.settings.activate)
         scale = float(jnp.abs(state.z).max())
-        np.testing.assert_allclose(
-            state.residual, fresh, atol=200 * scale * float(jnp.finfo(state.z.dtype).eps)
-        )
-        assert float(jnp.abs(state.residual - case.state.residual).max()) > 0.1
+        for first, second in zip(jax.tree.leaves(state), jax.tree.leaves(fresh), strict=True):
+            np.testing.assert_allclose(
+                first, second, atol=200 * scale * float(jnp.finfo(state.z.dtype).eps)
+            )
+        assert float(jnp.abs(state.omics.residual - case.state.omics.residual).max()) > 0.1
+        assert float(jnp.abs(state.trait.residual - case.state.trait.residual).max()) > 0.1
 
 
-@pytest.mark.usefixtures("double")
-def test_running_direct_values_equal_recomputed(toy):
-    case = toy(skip_prior="BayesC", marker_prior="RR-BLUP")
-    state = run_sweeps(case, case.state, 30)
-    fresh = mixed_model.genetic_values(state.skip, case.data.skip)[0]
-    np.testing.assert_allclose(state.direct, fresh, atol=1e-12)
+def test_a_piece_compiles_once(toy):
+    """What a piece returns has the types of what it was given, in every kind of network."""
+    case = toy(**RICH)
+    kernel, start = compiled_start(case.settings, 2)
+    state = start(chain_keys(0, 2), case.data)
+    piece = compiled_piece(kernel, 2, 2)
+    before = piece._cache_size()
+    for _ in range(3):
+        state, kept = piece(state, case.data)
+    assert piece._cache_size() == before + 1
+    assert (kept["stats"]["cg_failed"] == 0).all()
+    assert (kept["stats"]["cg_iterations"] > 0).all()
+
+
+def test_conjugate_gradients_that_do_not_converge_are_counted(toy, monkeypatch):
+    monkeypatch.setattr(random_terms, "MAX_ITERATIONS", 2)
+    case = toy(**RICH)
+    _, info = random_terms.update_random(random.key(0), case.state.omics, case.data.omics)
+    assert info["cg_iterations"] == 2
+    assert info["cg_failed"] == case.state.z.shape[0]
 
 
 @pytest.mark.parametrize("activation", ["linear", "tanh", "relu"])
@@ -212,7 +282,9 @@ def test_step_size_adapts_in_both_directions():
 def test_poor_steps_are_counted_as_divergent(toy):
     case = toy(activation="relu")
     big = case.state.adapt._replace(log_step_average=jnp.full_like(case.state.adapt.error, 6.0))
-    state = case.state._replace(adapt=big, var_y=jnp.asarray(1e-4))
+    state = case.state._replace(
+        adapt=big, trait=case.state.trait._replace(variance=jnp.asarray([1e-4]))
+    )
     moved, info = missing_hmc.kernel(
         random.key(0), state, case.data, activation_by_name("relu"), jnp.asarray(0)
     )
@@ -261,14 +333,16 @@ def test_factorisations_of_a_sweep_wait_for_each_other(toy):
 def test_scale_move_keeps_the_sum_of_genetic_value_and_residual():
     rng = np.random.default_rng(0)
     genetic, residual = jnp.asarray(rng.normal(size=(2, 3, 40)))
-    effects = EffectState(jnp.ones((3, 5)), jnp.ones(3), jnp.zeros(3))
-    hyper = dataclasses.make_dataclass("Hyper", ["df", "scale"])(4.0 * jnp.ones(3), jnp.ones(3))
+    effects = EffectState(jnp.ones((3, 5)), jnp.ones(3), jnp.ones((3, 1)), None)
+    names = ["df", "scale", "known", "family"]
+    fields = (4.0 * jnp.ones(3), jnp.ones(3), False, "common")
+    hyper = dataclasses.make_dataclass("Hyper", names)(*fields)
     moved, g, e = scale_move.scale_move(
         random.key(1), effects, genetic, residual, jnp.ones(3), hyper
     )
     np.testing.assert_allclose(g + e, genetic + residual, atol=1e-5)
     k = moved.coef[:, 0]
-    np.testing.assert_allclose(moved.variance, k**2, rtol=1e-5)
+    np.testing.assert_allclose(moved.level, k**2, rtol=1e-5)
     np.testing.assert_allclose(g, k[:, None] * genetic, rtol=1e-4, atol=1e-5)
     assert np.abs(np.asarray(k) - 1).max() > 0.01
 
@@ -336,7 +410,7 @@ def test_moments_are_those_of_the_draws(toy):
         state = step(state, case.data)
         if t >= 3:
             sign = np.where(case.data.latent & (state.chain.nodes.coef[0] < 0), -1.0, 1.0)[:, None]
-            effects.append(sign * state.chain.markers.coef[:, : case.data.omics.markers.n_markers])
+            effects.append(sign * state.chain.omics.terms[0].coef[:, : case.data.n_markers])
             cells.append(sign * state.chain.z)
     sums = state.sums
     assert sums.z_count == len(cells) == 9

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from nnmm_jax import RRBLUP, BayesC, InputError, Network
-from nnmm_jax.inference.arrays import (
+from nnmm_jax.inference.build_arrays import (
+    build_grams,
     build_marker_matrix,
     build_spectrum,
     marker_means,
 )
-from nnmm_jax.inference.prepare import marker_variance_sum, prepare
+from nnmm_jax.inference.build_terms import marker_variance_sum
+from nnmm_jax.inference.prepare import prepare
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -44,7 +46,8 @@ def test_marker_matrix_imputes_by_the_mean_and_multiplies(dtype):
     np.testing.assert_allclose(markers.predict(effects), effects[:, :70] @ dense.T, **tolerance)
     values = np.random.default_rng(2).normal(size=(4, 20))
     np.testing.assert_allclose(markers.project(values)[:, :70], values @ dense, **tolerance)
-    np.testing.assert_allclose(markers.gram[1], dense[:, 32:64].T @ dense[:, 32:64], **tolerance)
+    grams = build_grams(markers, jnp.zeros((96, 1)))
+    np.testing.assert_allclose(grams[1], dense[:, 32:64].T @ dense[:, 32:64], **tolerance)
     assert marker_variance_sum(genotypes, marker_means(genotypes)) == pytest.approx(
         (dense**2).mean(axis=0).sum(), rel=1e-5
     )
@@ -65,23 +68,25 @@ def test_spectrum_rebuilds_the_relationship(n_markers):
 @pytest.mark.parametrize("prior", [RRBLUP(share=0.3), BayesC(pi=0.9), BayesC(pi_counts=(3, 1))])
 def test_prior_means_give_the_stated_shares(dataset, prior):
     """Simulated from the prior mean of the variance, effects explain the stated share."""
+    share = 0.5 if prior.share is None else prior.share
     data = dataset(n=40, p=30)
     prepared = prepare(data, Network(marker_prior=prior, skip_prior=RRBLUP(), node_prior=prior))
-    hyper = prepared.data.omics.hyper
+    hyper = prepared.data.omics.terms[0].hyper
     mean = hyper.df * hyper.scale / (hyper.df - 2)
     variance_sum = (centred(data.genotypes) ** 2).mean(axis=0).sum()
-    explained = mean * prior.expected_nonzero * variance_sum
-    np.testing.assert_allclose(explained, prior.share, rtol=1e-6)
-    residual = prepared.data.residual_hyper
+    explained = mean * prior.expected_multiplier * variance_sum
+    np.testing.assert_allclose(explained, share, rtol=1e-6)
+    residual = prepared.data.omics.residual_hyper
     np.testing.assert_allclose(
-        residual.df * residual.scale / (residual.df - 2), 1 - prior.share, rtol=1e-6
+        residual.df * residual.scale / (residual.df - 2), 1 - share, rtol=1e-6
     )
-    # On the trait two sets of effects halve their shares and leave the rest to the residual.
-    trait = prepared.data.trait_hyper
-    assert trait.df * trait.scale / (trait.df - 2) == pytest.approx(1 - (prior.share + 0.5) / 2)
+    # On the trait there are two sets of effects: those without a stated share get 1/4 each.
+    share = 0.25 if prior.share is None else prior.share
+    trait = prepared.data.trait.residual_hyper
+    assert trait.df * trait.scale / (trait.df - 2) == pytest.approx(1 - share - 0.25)
     nodes = prepared.data.node_hyper
-    explained = nodes.df * nodes.scale / (nodes.df - 2) * prior.expected_nonzero * 3
-    np.testing.assert_allclose(explained, prior.share / 2, rtol=1e-6)
+    explained = nodes.df * nodes.scale / (nodes.df - 2) * prior.expected_multiplier * 3
+    np.testing.assert_allclose(explained, share, rtol=1e-6)
 
 
 def test_internal_scale_does_not_depend_on_units(dataset):
@@ -99,7 +104,7 @@ def test_internal_scale_does_not_depend_on_units(dataset):
 
 def test_latent_nodes_have_a_fixed_scale(dataset):
     prepared = prepare(dataset(), Network(latent=2))
-    residual = prepared.data.residual_hyper
+    residual = prepared.data.omics.residual_hyper
     np.testing.assert_array_equal(residual.fixed, [False] * 3 + [True] * 2)
     np.testing.assert_array_equal(residual.scale[3:], 0.5)
     assert prepared.node_names[3:] == ("latent1", "latent2")
@@ -110,7 +115,7 @@ def test_without_standardisation_omics_keep_their_units(dataset):
     data = dataset()
     prepared = prepare(data, Network(standardize=False))
     np.testing.assert_allclose(prepared.data.z_start.T, np.nan_to_num(data.omics))
-    hyper = prepared.data.residual_hyper
+    hyper = prepared.data.omics.residual_hyper
     np.testing.assert_allclose(
         hyper.df * hyper.scale / (hyper.df - 2), 0.5 * np.nanvar(data.omics, axis=0)
     )

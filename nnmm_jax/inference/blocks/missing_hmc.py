@@ -14,7 +14,11 @@ from jax import Array, lax, random
 
 from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import ModelData
-from nnmm_jax.inference.blocks.missing_linear import phenotype_left, replace_rows
+from nnmm_jax.inference.blocks.missing_linear import (
+    node_layer,
+    phenotype_information,
+    replace_rows,
+)
 from nnmm_jax.inference.state import AdaptState, State
 from nnmm_jax.network.activations import Activation
 
@@ -30,7 +34,7 @@ _GAMMA, _T0, _KAPPA = 0.05, 10.0, 0.75
 
 
 class Problem(NamedTuple):
-    """The individuals to move, each (node, individual) or (individual,)."""
+    """The individuals to move, each (node, individual) or (individual,); effects (node,)."""
 
     z: Array
     mean: Array
@@ -43,15 +47,17 @@ class Problem(NamedTuple):
 
 def make_problem(state: State, data: ModelData, rows: Array) -> Problem:
     """Gather what the individuals' conditionals need."""
-    z = state.z[:, rows]
+    assert state.nodes is not None
+    layer = node_layer(state, data, rows)
+    known = phenotype_information(state, data)
     return Problem(
-        z=z,
-        mean=z - state.residual[:, rows],
-        sd=jnp.sqrt(state.var_e)[:, None],
+        z=state.z[:, rows],
+        mean=layer.mean,
+        sd=jnp.sqrt(layer.variance),
         observed=data.observed[:, rows],
-        left=phenotype_left(state, data)[rows],
+        left=known.left[rows],
         effects=state.nodes.coef[0],
-        var_y=state.var_y,
+        var_y=known.variance[rows],
     )
 
 
@@ -150,7 +156,7 @@ def kernel(
     accept = jnp.minimum(1.0, jnp.exp(energy_error))
     accepted = noise.uniform(key_accept, rows.shape, start.dtype) < accept
     moved = jnp.where(accepted, place(problem, end), problem.z)
-    state = replace_rows(state, rows, moved)
+    state = replace_rows(state, data, rows, moved)
 
     adapted = adapt_step(adapt, accept, jnp.maximum(warmup_iteration, 1))
     state = state._replace(

@@ -1,24 +1,67 @@
 """Missing middle layer of a linear network: an exact draw for every individual."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, random
 
 from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import ModelData
+from nnmm_jax.inference.blocks.trait import without_nodes
 from nnmm_jax.inference.state import State
 
 
-def phenotype_left(state: State, data: ModelData) -> Array:
-    """Phenotype minus fixed and direct effects, (individual,); zero where it is missing."""
-    left = data.y - state.fixed @ data.design_trait.matrix - state.direct
-    return jnp.zeros(data.y_observed.shape, left.dtype).at[data.y_rows].set(left)
+class PhenotypeInformation(NamedTuple):
+    """What phenotype records say about the nodes' sum: ``left ~ N(w'g(z), variance)``.
+
+    An individual's records together are one normal observation of it; both (individual,). Where
+    there is no record ``seen`` is False, ``left`` 0 and ``variance`` that of one record.
+    """
+
+    left: Array
+    variance: Array
+    seen: Array
 
 
-def replace_rows(state: State, rows: Array, values: Array) -> State:
+def phenotype_information(state: State, data: ModelData) -> PhenotypeInformation:
+    """Phenotypes without fixed effects and terms, averaged over records by weight."""
+    weighted = data.trait.weighted(without_nodes(state, data))
+    seen = data.y_precision > 0
+    precision = jnp.where(seen, data.y_precision, 1.0)
+    total = jnp.zeros(precision.shape, weighted.dtype).at[data.y_rows].add(weighted)
+    return PhenotypeInformation(total / precision, state.trait.variance[0] / precision, seen)
+
+
+class NodeLayer(NamedTuple):
+    """Distribution of the nodes given layer 1: mean and variance, each (node, individual)."""
+
+    mean: Array
+    variance: Array
+
+
+def node_layer(state: State, data: ModelData, rows: Array) -> NodeLayer:
+    """Layer-1 distribution of some individuals' nodes."""
+    assert state.omics is not None
+    assert data.omics is not None
+    residual = data.omics.unweighted(state.omics.residual)[:, rows]
+    variance = jnp.broadcast_to(state.omics.variance[:, None], residual.shape)
+    if data.omics.root is not None:
+        variance = variance / data.omics.root[rows] ** 2
+    return NodeLayer(state.z[:, rows] - residual, variance)
+
+
+def replace_rows(state: State, data: ModelData, rows: Array, values: Array) -> State:
     """Return the state with ``z`` of some individuals replaced and the residual kept in step."""
-    residual = state.residual.at[:, rows].add(values - state.z[:, rows])
-    return state._replace(z=state.z.at[:, rows].set(values), residual=residual)
+    assert state.omics is not None
+    assert data.omics is not None
+    change = values - state.z[:, rows]
+    if data.omics.root is not None:
+        change = change * data.omics.root[rows]
+    residual = state.omics.residual.at[:, rows].add(change)
+    return state._replace(
+        z=state.z.at[:, rows].set(values), omics=state.omics._replace(residual=residual)
+    )
 
 
 def individual_conditional(
@@ -32,8 +75,8 @@ def individual_conditional(
     ----------
     mean, var_e, missing, effects : (node,)
         Layer-1 mean, residual variances, which nodes are missing, node effects.
-    left : scalar
-        Phenotype minus fixed, direct and observed nodes' effects.
+    left, var_y : scalar
+        Phenotype minus fixed, direct and observed nodes' effects, and its variance.
     """
     w = effects[missing]
     precision = jnp.diag(1.0 / var_e[missing]) + jnp.outer(w, w) / var_y
@@ -48,16 +91,18 @@ def kernel(key: Array, state: State, data: ModelData) -> tuple[State, dict[str, 
     was observed: ``z + D w (y - y_simulated) / (w'D w + var_y)``, D the residual variances of the
     missing nodes. Without a phenotype the first draw stands.
     """
+    assert state.nodes is not None
     key_z, key_y = random.split(key)
     rows = data.incomplete_rows
     z, observed = state.z[:, rows], data.observed[:, rows]
     effects = state.nodes.coef[0]
-    mean = z - state.residual[:, rows]
-    variance = jnp.where(observed, 0.0, state.var_e[:, None])
-    start = mean + jnp.sqrt(variance) * noise.normal(key_z, z.shape, z.dtype)
+    layer = node_layer(state, data, rows)
+    left, var_y, seen = (part[rows] for part in phenotype_information(state, data))
+    variance = jnp.where(observed, 0.0, layer.variance)
+    start = layer.mean + jnp.sqrt(variance) * noise.normal(key_z, z.shape, z.dtype)
     start = jnp.where(observed, z, start)
-    simulated = effects @ start + jnp.sqrt(state.var_y) * noise.normal(key_y, rows.shape, z.dtype)
+    simulated = effects @ start + jnp.sqrt(var_y) * noise.normal(key_y, rows.shape, z.dtype)
     direction = variance * effects[:, None]
-    gain = data.y_observed[rows] / (effects @ direction + state.var_y)
-    drawn = start + direction * (gain * (phenotype_left(state, data)[rows] - simulated))
-    return replace_rows(state, rows, jnp.where(observed, z, drawn)), {}
+    gain = seen / (effects @ direction + var_y)
+    drawn = start + direction * (gain * (left - simulated))
+    return replace_rows(state, data, rows, jnp.where(observed, z, drawn)), {}

@@ -5,7 +5,7 @@ from jax import Array
 
 from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import ModelData
-from nnmm_jax.inference.blocks.missing_linear import replace_rows
+from nnmm_jax.inference.blocks.missing_linear import node_layer, replace_rows
 from nnmm_jax.inference.state import State
 
 
@@ -13,6 +13,6 @@ def kernel(key: Array, state: State, data: ModelData) -> tuple[State, dict[str, 
     """Gibbs block: missing nodes that only layer 1 knows about."""
     rows = data.free_rows
     z = state.z[:, rows]
-    sd = jnp.sqrt(state.var_e)[:, None]
-    drawn = z - state.residual[:, rows] + sd * noise.normal(key, z.shape, z.dtype)
-    return replace_rows(state, rows, jnp.where(data.observed[:, rows], z, drawn)), {}
+    layer = node_layer(state, data, rows)
+    drawn = layer.mean + jnp.sqrt(layer.variance) * noise.normal(key, z.shape, z.dtype)
+    return replace_rows(state, data, rows, jnp.where(data.observed[:, rows], z, drawn)), {}

@@ -1,25 +1,24 @@
 """Fixed effects and marker effects of a batch of responses.
 
-Serves the middle layer (all nodes at once) and the skip connection (the phenotype). Fixed effects
-have a flat prior and are integrated out, or marker effects are, whichever comes first, so that
-confounding between the two (a batch that is also a family) does not slow the chain down.
+Serves both layers. Fixed effects have a flat prior and are integrated out, or marker effects are,
+whichever comes first, so that confounding between the two (a batch that is also a family) does
+not slow the chain down.
 """
 
-from typing import NamedTuple
+from typing import TypeVar
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, lax, random
 
 from nnmm_jax.inference import noise
-from nnmm_jax.inference.arrays import MixedArrays, ModelData, Spectrum
-from nnmm_jax.inference.blocks.effects import (
-    SweepDraws,
-    coordinate_sweep,
-    draw_sweep,
-)
+from nnmm_jax.inference.arrays import EffectHyper, LayerArrays, MarkerMatrix, Spectrum, TermArrays
+from nnmm_jax.inference.blocks.effects import SweepDraws, coordinate_sweep, draw_sweep
+from nnmm_jax.inference.blocks.families import family_of
 from nnmm_jax.inference.blocks.scale_move import scale_move
-from nnmm_jax.inference.state import EffectState, State
+from nnmm_jax.inference.state import EffectState, LayerState
+
+T = TypeVar("T")
 
 
 def joint_conditional(
@@ -27,7 +26,7 @@ def joint_conditional(
 ) -> dist.Normal:
     """Conditional of all genetic values under a normal prior, in the eigenvectors' coordinates.
 
-    With ``M'M = V' diag(s) V`` over individuals and ``c = V g``, a priori ``c_i ~ N(0, s_i
+    With ``M'M = V' diag(s) V`` over records and ``c = V g``, a priori ``c_i ~ N(0, s_i
     variance)`` and the data say ``projected_i ~ N(c_i, var_e)``, independently.
 
     Parameters
@@ -42,28 +41,33 @@ def joint_conditional(
 
 
 def marginal_fixed_system(
-    arrays: MixedArrays, response: Array, projected: Array, var_e: Array, variance: Array
+    arrays: LayerArrays,
+    term: TermArrays,
+    response: Array,
+    projected: Array,
+    var_e: Array,
+    variance: Array,
 ) -> noise.GaussianSystem:
-    """Conditional of the fixed effects with normal marker effects integrated out.
+    """Conditional of the fixed effects with the normal effects of a term integrated out.
 
     Generalised least squares with covariance ``M'M variance + var_e I``, diagonal in the
     eigenvectors' coordinates.
 
     Parameters
     ----------
-    response : (response, individual)
+    response : (response, record)
     projected : (response, rank)
         The same in the eigenvectors' coordinates.
 
     Returns
     -------
-    GaussianSystem, (response, term)
+    GaussianSystem, (response, fixed term)
         Of the coordinates in the design's basis.
     """
-    assert arrays.spectrum is not None
-    assert arrays.spectrum_loadings is not None
-    loadings = arrays.spectrum_loadings
-    total = arrays.spectrum.values * variance[:, None] + var_e[:, None]
+    assert term.spectrum is not None
+    assert term.spectrum_loadings is not None
+    loadings = term.spectrum_loadings
+    total = term.spectrum.values * variance[:, None] + var_e[:, None]
     outside = jnp.eye(loadings.shape[0], dtype=loadings.dtype) - loadings @ loadings.T
     weighted = loadings[None] / total[:, None, :]
     precision = weighted @ loadings.T + outside / var_e[:, None, None]
@@ -73,7 +77,12 @@ def marginal_fixed_system(
 
 
 def _draw_jointly(
-    key: Array, effects: EffectState, response: Array, var_e: Array, arrays: MixedArrays
+    key: Array,
+    effects: EffectState,
+    response: Array,
+    var_e: Array,
+    arrays: LayerArrays,
+    term: TermArrays,
 ) -> tuple[Array, Array, Array]:
     """Fixed effects without the markers, then all genetic values given the fixed effects.
 
@@ -81,28 +90,33 @@ def _draw_jointly(
     -------
     fixed effects in the design's basis, coefficients, residual
     """
-    assert arrays.spectrum is not None
-    assert arrays.spectrum_loadings is not None
+    assert term.spectrum is not None
+    assert term.spectrum_loadings is not None
     key_fixed, key_coef = random.split(key)
-    projected = response @ arrays.spectrum.vectors.T
-    system = marginal_fixed_system(arrays, response, projected, var_e, effects.variance)
+    projected = response @ term.spectrum.vectors.T
+    system = marginal_fixed_system(arrays, term, response, projected, var_e, effects.level)
     fixed = noise.draw_gaussian(key_fixed, system, after=response)
     # Projecting what is left of the response would be a second product with all eigenvectors.
-    left = projected - fixed @ arrays.spectrum_loadings
-    conditional = joint_conditional(arrays.spectrum, left, var_e, effects.variance)
+    left = projected - fixed @ term.spectrum_loadings
+    conditional = joint_conditional(term.spectrum, left, var_e, effects.level)
     coef = noise.draw_normal(key_coef, conditional)
-    residual = response - fixed @ arrays.design.basis - coef @ arrays.spectrum.vectors
+    residual = response - fixed @ arrays.design.basis - coef @ term.spectrum.vectors
     return fixed, coef, residual
 
 
-def block_grams(arrays: MixedArrays) -> Array:
-    """Cross-products (block, marker, marker) of what the design leaves of the genotypes."""
-    blocks = arrays.loadings.reshape(*arrays.markers.gram.shape[:2], -1)
-    return arrays.markers.gram - blocks @ jnp.swapaxes(blocks, 1, 2)
+def allowed_effects(term: TermArrays) -> Array:
+    """Effects (padded marker, 1 or response) that may differ from zero."""
+    real = (jnp.arange(term.markers.n_padded) < term.markers.n_markers)[:, None]
+    return real if term.mask is None else real & term.mask
 
 
 def _sweep(
-    key: Array, effects: EffectState, residual: Array, var_e: Array, arrays: MixedArrays
+    key: Array,
+    effects: EffectState,
+    residual: Array,
+    var_e: Array,
+    arrays: LayerArrays,
+    term: TermArrays,
 ) -> tuple[Array, Array, Array]:
     """All markers in order with the fixed effects integrated out, then the fixed effects.
 
@@ -114,27 +128,32 @@ def _sweep(
     -------
     fixed effects in the design's basis, coefficients, residual without anything
     """
+    assert term.grams is not None
     key_coef, key_fixed = random.split(key)
-    markers, size = arrays.markers, arrays.markers.block_size
-    gram = block_grams(arrays)
+    markers, size, hyper = term.markers, term.markers.block_size, term.hyper
     # Rounding may leave a marker that the design explains with a sum of squares below zero.
-    sum_squares = jnp.maximum(jnp.diagonal(gram, axis1=1, axis2=2).reshape(-1), 0.0)
+    sum_squares = jnp.maximum(jnp.diagonal(term.grams, axis1=1, axis2=2).reshape(-1), 0.0)
     draws = draw_sweep(
-        key_coef, sum_squares, var_e, effects.variance, effects.pi, n_effects=markers.n_markers
+        key_coef,
+        sum_squares,
+        var_e,
+        family_of(hyper).slabs(effects, var_e, hyper),
+        effects.weights if hyper.spike else None,
+        allowed_effects(term),
     )
 
     def update(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         coef, residual, seen = carry
 
-        def mine(whole: Array) -> Array:
-            return lax.dynamic_slice_in_dim(whole, index * size, size, axis=0)
+        def mine(whole: Array, axis: int = 0) -> Array:
+            return lax.dynamic_slice_in_dim(whole, index * size, size, axis=axis)
 
-        genotypes, loadings, old = markers.block(index), mine(arrays.loadings), mine(coef)
+        genotypes, loadings, old = markers.block(index), mine(term.loadings), mine(coef)
         new = coordinate_sweep(
-            lax.dynamic_index_in_dim(gram, index, keepdims=False),
+            lax.dynamic_index_in_dim(term.grams, index, keepdims=False),
             genotypes @ residual.T - loadings @ seen,
             old,
-            SweepDraws(*(mine(part) for part in draws)),
+            SweepDraws(*(mine(part, axis=1) for part in draws)),
         )
         change = new - old
         return (
@@ -150,77 +169,105 @@ def _sweep(
 
 
 def fixed_conditional(seen: Array, var_e: Array) -> dist.Normal:
-    """Conditional of the fixed effects, in the design's basis, given the marker effects.
+    """Conditional of the fixed effects, in the design's basis, given everything else.
 
     Parameters
     ----------
-    seen : (response, term)
-        Products of the basis with the response minus genetic values.
+    seen : (response, fixed term)
+        Products of the basis with the response minus everything else.
     """
     return dist.Normal(seen, jnp.sqrt(var_e)[:, None])
 
 
-class MixedState(NamedTuple):
-    """Fixed effects, marker effects and what they make of a batch of responses.
+def with_components(
+    key: Array, effects: EffectState, var_e: Array, hyper: EffectHyper
+) -> EffectState:
+    """Components of a mixture given new effects: the rest of the draw of the effects.
 
-    ``fixed`` is (response, term), ``genetic`` and ``residual`` (response, individual).
+    The sweep drew each effect from the mixture, so its component follows from it alone.
     """
-
-    effects: EffectState
-    fixed: Array
-    genetic: Array
-    residual: Array
+    if not hyper.mixture:
+        return effects
+    return effects._replace(own=family_of(hyper).draw_own(key, effects, var_e, hyper))
 
 
-def update_mixed(key: Array, state: MixedState, var_e: Array, arrays: MixedArrays) -> MixedState:
-    """Update fixed effects and marker effects, and the scale of the latter with their variance.
+def update_term(key: Array, state: LayerState, arrays: LayerArrays, number: int) -> LayerState:
+    """Update fixed effects and the effects of one term, and the scale of the latter.
 
     Parameters
     ----------
-    var_e : (response,)
-        Residual variances.
+    number : int
+        Of the term.
     """
-    key_draw, key_scale = random.split(key)
-    effects = state.effects
+    key_draw, key_scale, key_own = random.split(key, 3)
+    term, effects, var_e = arrays.terms[number], state.terms[number], state.variance
     without_fixed = state.residual + state.fixed @ arrays.design.matrix
-    response = without_fixed + state.genetic
-    if arrays.spectrum is not None:
-        coordinates, coef, residual = _draw_jointly(key_draw, effects, response, var_e, arrays)
+    response = without_fixed + state.term_values[number]
+    if term.spectrum is not None:
+        coordinates, coef, residual = _draw_jointly(
+            key_draw, effects, response, var_e, arrays, term
+        )
     else:
-        coordinates, coef, residual = _sweep(key_draw, effects, without_fixed, var_e, arrays)
-    genetic = response - coordinates @ arrays.design.basis - residual
-    effects, genetic, residual = scale_move(
-        key_scale, effects._replace(coef=coef), genetic, residual, var_e, arrays.hyper
+        coordinates, coef, residual = _sweep(key_draw, effects, without_fixed, var_e, arrays, term)
+    values = response - coordinates @ arrays.design.basis - residual
+    effects = with_components(key_own, effects._replace(coef=coef), var_e, term.hyper)
+    effects, values, residual = scale_move(key_scale, effects, values, residual, var_e, term.hyper)
+    return state._replace(
+        fixed=coordinates @ arrays.design.to_terms,
+        terms=_replaced(state.terms, number, effects),
+        term_values=_replaced(state.term_values, number, values),
+        residual=residual,
     )
-    return MixedState(effects, coordinates @ arrays.design.to_terms, genetic, residual)
 
 
-def genetic_values(effects: EffectState, arrays: MixedArrays) -> Array:
-    """Genetic values (response, individual) of the individuals in ``arrays``."""
-    if arrays.spectrum is not None:
-        return effects.coef @ arrays.spectrum.vectors
-    return arrays.markers.predict(effects.coef)
+def _replaced(whole: tuple[T, ...], number: int, new: T) -> tuple[T, ...]:
+    return (*whole[:number], new, *whole[number + 1 :])
 
 
-def draw_marker_effects(key: Array, effects: EffectState, arrays: MixedArrays) -> Array:
-    """Marker effects (response, padded marker) of the current state.
+def update_fixed(key: Array, state: LayerState, arrays: LayerArrays) -> LayerState:
+    """Update the fixed effects given all else: for layers in which no other block does."""
+    without_fixed = state.residual + state.fixed @ arrays.design.matrix
+    seen = without_fixed @ arrays.design.basis.T
+    fixed = noise.draw_normal(key, fixed_conditional(seen, state.variance))
+    return state._replace(
+        fixed=fixed @ arrays.design.to_terms, residual=without_fixed - fixed @ arrays.design.basis
+    )
+
+
+def term_values(effects: EffectState, term: TermArrays) -> Array:
+    """Values (response, record) of a term, from its coefficients."""
+    if term.spectrum is not None:
+        return effects.coef @ term.spectrum.vectors
+    return term.markers.predict(effects.coef)
+
+
+def draw_effects(key: Array, effects: EffectState, term: TermArrays) -> Array:
+    """Effects (response, padded marker) of the current state.
 
     Under the joint draw they are drawn given the genetic values, by conditioning a prior draw on
     them (Matheron's rule); otherwise they are the state.
     """
-    markers, spectrum = arrays.markers, arrays.spectrum
+    markers, spectrum = term.markers, term.spectrum
     if spectrum is None:
         return effects.coef
-    shape = (effects.variance.shape[0], markers.n_padded)
-    start = jnp.sqrt(effects.variance)[:, None] * noise.normal(key, shape, effects.coef.dtype)
-    start = jnp.where(jnp.arange(markers.n_padded) < markers.n_markers, start, 0.0)
+    shape = (effects.level.shape[0], markers.n_padded)
+    start = jnp.sqrt(effects.level)[:, None] * noise.normal(key, shape, effects.coef.dtype)
+    start = jnp.where(allowed_effects(term).T, start, 0.0)
     missed = effects.coef - markers.predict(start) @ spectrum.vectors.T
     return start + markers.project((missed / spectrum.values) @ spectrum.vectors)
 
 
-def kernel(key: Array, state: State, data: ModelData) -> tuple[State, dict[str, Array]]:
-    """Gibbs block: fixed and marker effects on the middle layer."""
-    genetic = state.z - state.beta @ data.omics.design.matrix - state.residual
-    current = MixedState(state.markers, state.beta, genetic, state.residual)
-    new = update_mixed(key, current, state.var_e, data.omics)
-    return state._replace(markers=new.effects, beta=new.fixed, residual=new.residual), {}
+def everyone_values(
+    key: Array, effects: EffectState, values: Array, term: TermArrays, arrays: LayerArrays
+) -> Array:
+    """Values (response, individual) of a term for all individuals.
+
+    Parameters
+    ----------
+    values : (response, record)
+        Its values for the records.
+    """
+    everyone: MarkerMatrix | None = term.everyone
+    if everyone is None:
+        return arrays.unweighted(values)
+    return everyone.predict(draw_effects(key, effects, term))

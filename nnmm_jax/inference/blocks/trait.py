@@ -1,4 +1,4 @@
-"""Layer 2 -> 3: fixed effects and node effects on the phenotype in one block, and the skip."""
+"""Effects of the middle layer's nodes on the phenotype, with the phenotype's fixed effects."""
 
 from typing import NamedTuple
 
@@ -6,26 +6,33 @@ import jax.numpy as jnp
 from jax import Array, random
 
 from nnmm_jax.inference import noise
-from nnmm_jax.inference.arrays import ModelData
-from nnmm_jax.inference.blocks.effects import (
-    coordinate_sweep,
-    draw_sweep,
-)
-from nnmm_jax.inference.blocks.mixed_model import MixedState, fixed_conditional, update_mixed
+from nnmm_jax.inference.arrays import EffectHyper, ModelData
+from nnmm_jax.inference.blocks.effects import coordinate_sweep, draw_sweep
+from nnmm_jax.inference.blocks.families import family_of
+from nnmm_jax.inference.blocks.mixed_model import fixed_conditional, with_components
 from nnmm_jax.inference.blocks.scale_move import scale_move
 from nnmm_jax.inference.state import State
 from nnmm_jax.network.activations import Activation
 
 
+def active_records(z: Array, data: ModelData, activation: Activation) -> Array:
+    """Activated nodes (node, record) of the phenotype records, weighted."""
+    return data.trait.weighted(activation.function(z[:, data.y_rows]))
+
+
+def without_nodes(state: State, data: ModelData) -> Array:
+    """Phenotype minus fixed effects and terms, nodes still in it, (record,), weighted."""
+    trait = state.trait
+    terms = sum((*trait.term_values, *trait.random_values), jnp.zeros_like(data.y))
+    return jnp.reshape(data.y - trait.fixed @ data.trait.design.matrix - terms, data.y.shape)
+
+
 def trait_residual(state: State, data: ModelData, activation: Activation) -> Array:
-    """Phenotype minus everything that explains it, (phenotyped individual,)."""
-    active = activation.function(state.z[:, data.y_rows])
-    return (
-        data.y
-        - state.fixed @ data.design_trait.matrix
-        - state.nodes.coef[0] @ active
-        - state.direct
-    )
+    """Phenotype minus everything that explains it, (1, record), weighted, from scratch."""
+    left = without_nodes(state, data)[None]
+    if state.nodes is None:
+        return left
+    return left - state.nodes.coef @ active_records(state.z, data, activation)
 
 
 class TraitSystem(NamedTuple):
@@ -47,74 +54,64 @@ def trait_system(state: State, data: ModelData, activation: Activation) -> Trait
     Integrating the fixed effects out keeps the chain from creeping along the ridge between the
     intercept and activations that are not centred (sigmoid, relu).
     """
-    design = data.design_trait
-    active = activation.function(state.z[:, data.y_rows])
-    response = data.y - state.direct
+    design = data.trait.design
+    active = active_records(state.z, data, activation)
+    response = without_nodes(state, data) + (state.trait.fixed @ design.matrix)[0]
     stacked = jnp.concatenate([active, response[None]])
     seen = design.basis @ stacked.T
     cross = active @ stacked.T - seen[:, :-1].T @ seen
     return TraitSystem(active, response, cross[:, :-1], cross[:, -1])
 
 
-def joint_system(state: State, system: TraitSystem) -> noise.GaussianSystem:
-    """Conditional of all node effects under a normal prior, fixed effects integrated out."""
-    ridge = jnp.eye(system.gram.shape[0], dtype=system.gram.dtype) / state.nodes.variance[0]
-    return noise.GaussianSystem(system.gram / state.var_y + ridge, system.rhs / state.var_y)
+def joint_system(state: State, system: TraitSystem, hyper: EffectHyper) -> noise.GaussianSystem:
+    """Conditional of all node effects given their variances, fixed effects integrated out.
+
+    For priors without a spike, whose effects are normal given their variances.
+    """
+    assert state.nodes is not None
+    var_y = state.trait.variance
+    (variance,) = family_of(hyper).slabs(state.nodes, var_y, hyper)
+    ridge = jnp.diag(jnp.broadcast_to(1.0 / variance[0], system.rhs.shape))
+    return noise.GaussianSystem(system.gram / var_y + ridge, system.rhs / var_y)
 
 
-def _sweep_nodes(key: Array, state: State, system: TraitSystem) -> Array:
-    old = state.nodes.coef.T
+def _sweep_nodes(key: Array, state: State, system: TraitSystem, hyper: EffectHyper) -> Array:
+    assert state.nodes is not None
+    old, var_y = state.nodes.coef.T, state.trait.variance
     draws = draw_sweep(
         key,
         jnp.diagonal(system.gram),
-        state.var_y[None],
-        state.nodes.variance,
-        state.nodes.pi,
+        var_y,
+        family_of(hyper).slabs(state.nodes, var_y, hyper),
+        state.nodes.weights,
     )
     rhs = system.rhs[:, None] - system.gram @ old
     return coordinate_sweep(system.gram, rhs, old, draws)[:, 0]
 
 
 def kernel(
-    key: Array, state: State, data: ModelData, activation: Activation, spike: bool
+    key: Array, state: State, data: ModelData, activation: Activation
 ) -> tuple[State, dict[str, Array]]:
     """Gibbs block: node effects with the fixed effects integrated out, fixed effects, then scale.
 
-    Parameters
-    ----------
-    spike : bool
-        Whether the node prior has a spike (one sweep over nodes) or not (one joint draw).
+    With a spike one sweep over the nodes, otherwise one joint draw.
     """
-    key_nodes, key_fixed, key_scale = random.split(key, 3)
+    hyper, design, trait = data.node_hyper, data.trait.design, state.trait
+    assert hyper is not None
+    assert state.nodes is not None
+    key_nodes, key_fixed, key_scale, key_own = random.split(key, 4)
     system = trait_system(state, data, activation)
-    if spike:
-        coef = _sweep_nodes(key_nodes, state, system)[None]
+    if hyper.spike:
+        coef = _sweep_nodes(key_nodes, state, system, hyper)[None]
     else:
-        coef = noise.draw_gaussian(key_nodes, joint_system(state, system), after=state.residual)[
-            None
-        ]
+        after = state.omics.residual if state.omics is not None else data.y
+        equations = joint_system(state, system, hyper)
+        coef = noise.draw_gaussian(key_nodes, equations, after=after)[None]
     fitted = coef @ system.active
-    seen = (system.response - fitted) @ data.design_trait.basis.T
-    coordinates = noise.draw_normal(key_fixed, fixed_conditional(seen, state.var_y[None]))
-    left = system.response - fitted - coordinates @ data.design_trait.basis
-    nodes, _, _ = scale_move(
-        key_scale,
-        state.nodes._replace(coef=coef),
-        fitted,
-        left,
-        state.var_y[None],
-        data.node_hyper,
-    )
-    return state._replace(nodes=nodes, fixed=coordinates[0] @ data.design_trait.to_terms), {}
-
-
-def skip_kernel(
-    key: Array, state: State, data: ModelData, activation: Activation
-) -> tuple[State, dict[str, Array]]:
-    """Gibbs block: fixed and marker effects straight on the phenotype."""
-    assert state.skip is not None
-    assert data.skip is not None
-    residual = trait_residual(state, data, activation)[None]
-    current = MixedState(state.skip, state.fixed[None], state.direct[None], residual)
-    new = update_mixed(key, current, state.var_y[None], data.skip)
-    return state._replace(skip=new.effects, fixed=new.fixed[0], direct=new.genetic[0]), {}
+    seen = (system.response - fitted) @ design.basis.T
+    coordinates = noise.draw_normal(key_fixed, fixed_conditional(seen, trait.variance))
+    left = system.response - fitted - coordinates @ design.basis
+    nodes = with_components(key_own, state.nodes._replace(coef=coef), trait.variance, hyper)
+    nodes, _, residual = scale_move(key_scale, nodes, fitted, left, trait.variance, hyper)
+    trait = trait._replace(fixed=coordinates @ design.to_terms, residual=residual)
+    return state._replace(nodes=nodes, trait=trait), {}

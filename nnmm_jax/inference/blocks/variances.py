@@ -1,21 +1,24 @@
-"""All variances and all pi, in one block: given effects and residuals they are independent.
+"""All variances, their priors' levels and weights, in one block: independent given the effects.
 
-One block also means one call of the gamma sampler, which is what compiles slowest in a sweep.
+One block also means one call of the gamma sampler, which compiles slowly.
 """
 
+import itertools
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, random
 
-from nnmm_jax.inference.arrays import EffectHyper, MixedArrays, ModelData
-from nnmm_jax.inference.blocks.effects import pi_conditional, variance_conditional
-from nnmm_jax.inference.blocks.trait import trait_residual
-from nnmm_jax.inference.state import EffectState, State
-from nnmm_jax.network.activations import Activation
+from nnmm_jax.inference import noise
+from nnmm_jax.inference.arrays import EffectHyper, LayerArrays, ModelData, ResidualHyper, TermArrays
+from nnmm_jax.inference.blocks.families import family_of, variance_conditional, weights_conditional
+from nnmm_jax.inference.blocks.mixed_model import allowed_effects
+from nnmm_jax.inference.blocks.random_terms import contrasts
+from nnmm_jax.inference.state import EffectState, LayerState, State
 
-Conditional: TypeAlias = dist.InverseGamma | dist.Beta
+Conditional: TypeAlias = dist.InverseGamma | dist.Gamma | dist.Dirichlet
 
 
 def joint_variance_conditional(
@@ -35,90 +38,166 @@ def joint_variance_conditional(
     return variance_conditional(hyper.df, hyper.scale, scaled, values.shape[0])
 
 
+def random_variance_conditional(
+    effects: EffectState, scaled: Array, hyper: EffectHyper
+) -> dist.InverseGamma:
+    """Conditional of a random term's variance.
+
+    Parameters
+    ----------
+    scaled : (response, level)
+        The effects' independent contrasts.
+    """
+    squares = jnp.sum(scaled**2, axis=-1)
+    return variance_conditional(hyper.df, hyper.scale, squares, scaled.shape[-1])
+
+
+def residual_conditional(
+    residual: Array, hyper: ResidualHyper, sets: list[tuple[EffectState, EffectHyper]]
+) -> dist.InverseGamma:
+    """Conditional of residual variances; effects of a lasso have a say in them.
+
+    Parameters
+    ----------
+    residual : (response, record)
+        Weighted.
+    """
+    squares = jnp.sum(residual**2, axis=-1)
+    count = jnp.full(squares.shape, residual.shape[-1], squares.dtype)
+    for effects, one in sets:
+        extra = family_of(one).residual_terms
+        if extra is not None:
+            more, how_many = extra(effects, one)
+            squares, count = squares + more, count + how_many
+    return variance_conditional(hyper.df, hyper.scale, squares, count)
+
+
+def n_allowed(term: TermArrays, effects: EffectState) -> Array:
+    """Number (response,) of a term's effects that may differ from zero."""
+    allowed = jnp.sum(allowed_effects(term), axis=0)
+    return jnp.broadcast_to(allowed, effects.level.shape)
+
+
 def _effect_conditionals(
-    name: str, effects: EffectState, hyper: EffectHyper, n_effects: int
+    name: str, effects: EffectState, hyper: EffectHyper, n_effects: Array
 ) -> dict[str, Conditional]:
-    """Conditionals of variance and pi given effects (response, effect).
-
-    Only non-zero effects inform the variance: those that are zero are integrated out.
-    """
-    n_nonzero = jnp.sum(effects.coef != 0, axis=-1)
-    sum_squares = jnp.sum(effects.coef**2, axis=-1)
-    found: dict[str, Conditional] = {
-        f"var_{name}": variance_conditional(hyper.df, hyper.scale, sum_squares, n_nonzero)
-    }
-    if hyper.estimate_pi:
-        found[f"pi_{name}"] = pi_conditional(hyper, n_effects - n_nonzero, n_nonzero)
+    found: dict[str, Conditional] = {}
+    if not hyper.known:
+        found[f"level_{name}"] = family_of(hyper).level_conditional(effects, hyper)
+    if hyper.estimate_weights:
+        found[f"weights_{name}"] = weights_conditional(effects, hyper, n_effects)
     return found
 
 
-def _marker_conditionals(
-    name: str, effects: EffectState, arrays: MixedArrays
+def _layer_conditionals(
+    name: str,
+    state: LayerState,
+    arrays: LayerArrays,
+    more: list[tuple[EffectState, EffectHyper]],
 ) -> dict[str, Conditional]:
-    if arrays.spectrum is not None:
-        values = arrays.spectrum.values
-        return {f"var_{name}": joint_variance_conditional(effects, values, arrays.hyper)}
-    return _effect_conditionals(name, effects, arrays.hyper, arrays.markers.n_markers)
-
-
-def conditionals(state: State, data: ModelData, activation: Activation) -> dict[str, Conditional]:
-    """Conditionals of all variances and pi, by the names of the joint density's sites.
-
-    Only phenotyped individuals count for the trait's residual variance.
-    """
-    found = _marker_conditionals("marker", state.markers, data.omics)
-    hyper = data.residual_hyper
-    found["var_e"] = variance_conditional(
-        hyper.df, hyper.scale, jnp.sum(state.residual**2, axis=-1), state.residual.shape[-1]
-    )
-    n_nodes = state.nodes.coef.shape[-1]
-    found |= _effect_conditionals("node", state.nodes, data.node_hyper, n_nodes)
-    if state.skip is not None and data.skip is not None:
-        found |= _marker_conditionals("skip", state.skip, data.skip)
-    hyper = data.trait_hyper
-    sum_squares = jnp.sum(trait_residual(state, data, activation) ** 2)
-    found["var_y"] = variance_conditional(hyper.df, hyper.scale, sum_squares, data.y.shape[0])
+    found: dict[str, Conditional] = {}
+    sets = list(more)
+    for effects, term in zip(state.terms, arrays.terms, strict=True):
+        sets.append((effects, term.hyper))
+        if term.spectrum is None:
+            count = n_allowed(term, effects)
+            found |= _effect_conditionals(term.name, effects, term.hyper, count)
+        elif not term.hyper.known:
+            values = term.spectrum.values
+            found[f"level_{term.name}"] = joint_variance_conditional(effects, values, term.hyper)
+    for effects, group in zip(state.random, arrays.random, strict=True):
+        if not group.hyper.known:
+            scaled = contrasts(group, effects.coef)
+            found[f"level_{group.name}"] = random_variance_conditional(effects, scaled, group.hyper)
+    found[name] = residual_conditional(state.residual, arrays.residual_hyper, sets)
     return found
+
+
+def conditionals(state: State, data: ModelData) -> dict[str, Conditional]:
+    """Conditionals of all variances, levels and weights, by the names of the joint's sites.
+
+    Only phenotyped records count for the trait's residual variance.
+    """
+    found: dict[str, Conditional] = {}
+    if state.omics is not None and data.omics is not None:
+        found |= _layer_conditionals("var_e", state.omics, data.omics, [])
+    nodes = []
+    if state.nodes is not None and data.node_hyper is not None:
+        nodes = [(state.nodes, data.node_hyper)]
+        n_nodes = jnp.full((1,), state.nodes.coef.shape[-1])
+        found |= _effect_conditionals("node", state.nodes, data.node_hyper, n_nodes)
+    return found | _layer_conditionals("var_y", state.trait, data.trait, nodes)
 
 
 def draw(key: Array, wanted: dict[str, Conditional]) -> dict[str, Array]:
-    """Draw from inverse gamma and beta distributions with one call of the gamma sampler."""
-    shapes: list[Array] = []
-    for one in wanted.values():
-        beta = isinstance(one, dist.Beta)
-        shapes += [one.concentration1, one.concentration0] if beta else [one.concentration]
-    flat = random.gamma(key, jnp.concatenate([jnp.ravel(shape) for shape in shapes]))
-    parts = []
-    for shape in shapes:
-        parts.append(flat[: shape.size].reshape(shape.shape))
-        flat = flat[shape.size :]
-    values = iter(parts)
-    drawn = {}
-    for name, one in wanted.items():
-        first = next(values)
-        if isinstance(one, dist.Beta):
-            drawn[name] = first / (first + next(values))
+    """Draw from gamma, inverse gamma and Dirichlet distributions with one call of the sampler."""
+    shapes = [one.concentration for one in wanted.values()]
+    flat = noise.gamma(key, jnp.concatenate([jnp.ravel(shape) for shape in shapes]))
+    drawn, start = {}, 0
+    for (name, one), shape in zip(wanted.items(), shapes, strict=True):
+        value = flat[start : start + shape.size].reshape(shape.shape)
+        start += shape.size
+        if isinstance(one, dist.Dirichlet):
+            drawn[name] = value / jnp.sum(value, axis=-1, keepdims=True)
+        elif isinstance(one, dist.Gamma):
+            drawn[name] = value / one.rate
         else:
-            drawn[name] = one.rate / first
+            drawn[name] = one.rate / value
     return drawn
 
 
-def _updated(name: str, effects: EffectState, drawn: dict[str, Array]) -> EffectState:
-    return EffectState(effects.coef, drawn[f"var_{name}"], drawn.get(f"pi_{name}", effects.pi))
-
-
-def kernel(
-    key: Array, state: State, data: ModelData, activation: Activation
-) -> tuple[State, dict[str, Array]]:
-    """Gibbs block: all variances and pi; a latent node's residual variance stays fixed."""
-    drawn = draw(key, conditionals(state, data, activation))
-    hyper = data.residual_hyper
-    skip = None if state.skip is None else _updated("skip", state.skip, drawn)
-    state = state._replace(
-        markers=_updated("marker", state.markers, drawn),
-        var_e=jnp.where(hyper.fixed, hyper.scale, drawn["var_e"]),
-        nodes=_updated("node", state.nodes, drawn),
-        skip=skip,
-        var_y=drawn["var_y"],
+def _updated(
+    key: Array,
+    name: str,
+    effects: EffectState,
+    hyper: EffectHyper,
+    var_e: Array,
+    drawn: dict[str, Array],
+) -> EffectState:
+    """Set level and weights, then each effect's own variance given them."""
+    effects = effects._replace(
+        level=drawn.get(f"level_{name}", effects.level),
+        weights=drawn.get(f"weights_{name}", effects.weights),
     )
+    if not hyper.own_variances:
+        return effects
+    return effects._replace(own=family_of(hyper).draw_own(key, effects, var_e, hyper))
+
+
+def _updated_layer(
+    keys: Iterator[Array],
+    name: str,
+    state: LayerState,
+    arrays: LayerArrays,
+    drawn: dict[str, Array],
+) -> LayerState:
+    hyper = arrays.residual_hyper
+    variance = jnp.where(hyper.fixed, hyper.scale, drawn[name])
+    state = state._replace(variance=variance)
+    terms = tuple(
+        _updated(next(keys), term.name, effects, term.hyper, variance, drawn)
+        for effects, term in zip(state.terms, arrays.terms, strict=True)
+    )
+    groups = tuple(
+        effects._replace(level=drawn.get(f"level_{group.name}", effects.level))
+        for effects, group in zip(state.random, arrays.random, strict=True)
+    )
+    return state._replace(terms=terms, random=groups)
+
+
+def kernel(key: Array, state: State, data: ModelData) -> tuple[State, dict[str, Array]]:
+    """Gibbs block: all variances, levels, weights, then each effect's own variance.
+
+    A known or conventional residual variance (latent nodes) stays fixed.
+    """
+    drawn = draw(random.fold_in(key, 0), conditionals(state, data))
+    keys = (random.fold_in(key, number) for number in itertools.count(1))
+    if state.omics is not None and data.omics is not None:
+        layer = _updated_layer(keys, "var_e", state.omics, data.omics, drawn)
+        state = state._replace(omics=layer)
+    state = state._replace(trait=_updated_layer(keys, "var_y", state.trait, data.trait, drawn))
+    if state.nodes is not None and data.node_hyper is not None:
+        var_y = state.trait.variance
+        nodes = _updated(next(keys), "node", state.nodes, data.node_hyper, var_y, drawn)
+        state = state._replace(nodes=nodes)
     return state, {}

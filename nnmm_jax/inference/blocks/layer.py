@@ -1,0 +1,57 @@
+"""Gibbs block of one layer's mixed model: marker terms one after the other, then random terms."""
+
+import jax.numpy as jnp
+from jax import Array, random
+
+from nnmm_jax.inference.arrays import LayerArrays
+from nnmm_jax.inference.blocks.mixed_model import term_values, update_fixed, update_term
+from nnmm_jax.inference.blocks.random_terms import record_values, update_random
+from nnmm_jax.inference.state import LayerState
+
+
+def kernel(
+    key: Array, state: LayerState, arrays: LayerArrays, *, fixed_elsewhere: bool = False
+) -> tuple[LayerState, dict[str, Array]]:
+    """Update fixed effects and all terms of a layer once.
+
+    Parameters
+    ----------
+    fixed_elsewhere : bool
+        Whether another block of the sweep updates the fixed effects too: they are not updated on
+        their own then.
+
+    Returns
+    -------
+    state, info
+    """
+    info: dict[str, Array] = {}
+    for number in range(len(arrays.terms)):
+        state = update_term(random.fold_in(key, number), state, arrays, number)
+    key_random, key_fixed = random.split(random.fold_in(key, len(arrays.terms)))
+    if arrays.random:
+        state, info = update_random(key_random, state, arrays)
+    if not (arrays.terms or arrays.random or fixed_elsewhere):
+        state = update_fixed(key_fixed, state, arrays)
+    return state, info
+
+
+def fitted(state: LayerState, arrays: LayerArrays) -> tuple[LayerState, Array]:
+    """Values of all terms from their coefficients, and all that the layer explains.
+
+    Returns
+    -------
+    state
+        With the values recomputed.
+    (response, record)
+        Fixed effects and terms together, weighted.
+    """
+    terms = tuple(
+        term_values(effects, term) for effects, term in zip(state.terms, arrays.terms, strict=True)
+    )
+    groups = tuple(
+        record_values(term, effects.coef, arrays)
+        for effects, term in zip(state.random, arrays.random, strict=True)
+    )
+    explained = state.fixed @ arrays.design.matrix
+    explained = sum((*terms, *groups), explained)
+    return state._replace(term_values=terms, random_values=groups), jnp.asarray(explained)

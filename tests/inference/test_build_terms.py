@@ -1,0 +1,177 @@
+"""Terms of a layer: marker groups, relationship matrices, pedigrees, groups; prior predictive."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+from nnmm_jax import (
+    GBLUP,
+    RRBLUP,
+    BayesC,
+    Group,
+    InputError,
+    Model,
+    Network,
+    Pedigree,
+    Relationship,
+    Residual,
+    read_dataset,
+)
+from nnmm_jax.api import sweep_settings
+from nnmm_jax.inference.blocks.random_terms import contrasts
+from nnmm_jax.inference.prepare import prepare
+from nnmm_jax.inference.run import RunSettings, run_chains
+
+pytestmark = pytest.mark.usefixtures("double")
+NORMAL = RRBLUP()
+
+
+def grouped(dataset, groups, **sizes):
+    """Toy data with marker groups, from (marker, group) or (marker, group, node) rows."""
+    data = dataset(**sizes)
+    table = pd.DataFrame(groups, columns=["marker", "group", "node"][: len(groups[0])])
+    genotypes = pd.DataFrame(data.genotypes, index=pd.Index(data.ids, name="id"))
+    genotypes = genotypes.where(genotypes != -1).set_axis(data.markers, axis=1)
+    omics = pd.DataFrame(data.omics, index=genotypes.index, columns=data.omics_names)
+    phenotypes = data.covariates.assign(y=data.phenotype)
+    return read_dataset(genotypes, omics, phenotypes, "y", marker_groups=table)
+
+
+def test_groups_divide_the_markers(dataset):
+    data = grouped(dataset, [(f"snp{j}", "a") for j in (1, 4, 5)])
+    priors = {"a": BayesC(pi=0.5, share=0.1), "other": RRBLUP(share=0.2)}
+    arrays = prepare(data, Network(marker_prior=priors, skip_prior="BayesA")).data
+    first, second = arrays.omics.terms
+    assert (first.name, first.label, second.name) == ("marker_a", "a", "marker_other")
+    np.testing.assert_array_equal(first.columns, [1, 4, 5])
+    np.testing.assert_array_equal(second.columns, [0, 2, 3, 6, 7, 8])
+    assert first.hyper.spike
+    assert second.spectrum is not None
+    mean = second.hyper.df * second.hyper.scale / (second.hyper.df - 2)
+    dense = second.markers.predict(jnp.eye(second.markers.n_padded))[:6]
+    np.testing.assert_allclose(mean * (dense**2).mean(axis=1).sum(), 0.2)
+    assert len(arrays.trait.terms) == 1
+
+
+def test_cis_and_trans_markers_differ_between_nodes(dataset):
+    """Where a marker is not of a group its effect is exactly zero; groups fill the matrix."""
+    rows = [("snp0", "cis", "m0"), ("snp3", "cis", "m1"), ("snp4", "cis", "m1")]
+    data = grouped(dataset, rows, n=30)
+    network = Network(marker_prior={"cis": BayesC(pi=0.1), "other": "BayesC"})
+    prepared = prepare(data, network)
+    cis = prepared.data.omics.terms[[t.label for t in prepared.data.omics.terms].index("cis")]
+    np.testing.assert_array_equal(cis.columns, [0, 3, 4])
+    np.testing.assert_array_equal(
+        cis.mask[:3], [[True, False, False], [False, True, False], [False, True, False]]
+    )
+    run = RunSettings(warmup=5, samples=40, chains=2, seed=1, progress=False)
+    output = run_chains(prepared.data, sweep_settings(network), run)
+    kernel_terms = {"pi_marker_cis", "pi_marker_other", "var_marker_effect_cis"}
+    assert kernel_terms <= set(output.draws)
+    model_sums = output.sums.markers
+    assert (model_sums.nonzero[:, 0, 0] > 20).all()  # cis, pi 0.1
+    other = next(t for t in prepared.data.omics.terms if t.label == "other")
+    assert other.mask.sum() + cis.mask.sum() == 27
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (Network(marker_prior={"a": NORMAL}), "expected a prior for each marker group"),
+        (
+            Network(skip_prior={"a": NORMAL, "b": NORMAL}),
+            "skip_prior: expected a prior for each marker group \\(none\\)",
+        ),
+        (Network(random_trait=[Pedigree()]), "no pedigree"),
+        (Network(random_omics=[Relationship("K")]), "relationship matrix 'K'"),
+        (Network(skip_prior=GBLUP(relationship="K")), "relationship matrix 'K'"),
+        (Network(random_trait=[Group("pen")]), "Group\\('pen'\\): expected a column"),
+        (Network(random_trait=[Group("sex")]), "found none for 'id3'"),
+        (Network(random_omics=[Group("sex")]), "found none for 'id3'"),
+    ],
+)
+def test_terms__raise_on_what_the_data_lack(dataset, network, message):
+    data = dataset()
+    covariates = data.covariates.copy()
+    covariates.iloc[3, covariates.columns.get_loc("sex")] = None
+    with pytest.raises(InputError, match=message):
+        prepare(dataclasses.replace(data, covariates=covariates), network)
+
+
+def test_no_genotypes__raises_unless_there_are_no_marker_effects(dataset):
+    rich = dataset(rich=True)
+    bare = dataclasses.replace(rich, genotypes=rich.genotypes[:, :0], markers=rich.markers[:0])
+    with pytest.raises(InputError, match="marker_prior: expected genotypes"):
+        prepare(bare, Network())
+    prepared = prepare(bare, Network(marker_prior=None, random_omics=[Pedigree()]))
+    assert [term.name for term in prepared.data.omics.terms] == ["random_marker_pedigree"]
+
+
+def test_both_solvers_have_the_same_relationship(dataset):
+    data = dataset(rich=True)
+    expected = data.pedigree.relationship(data.pedigree_rows)
+    eigen, sparse = (
+        prepare(data, Network(random_omics=[Pedigree(solver=solver)])).data.omics
+        for solver in ("eigen", "cg")
+    )
+    term = eigen.terms[-1]
+    whole = term.markers.predict(jnp.eye(term.markers.n_padded)) / jnp.sqrt(data.omics_weights)
+    np.testing.assert_allclose(whole.T @ whole, expected, atol=1e-10)
+    (term,) = sparse.random
+    root = jax.vmap(lambda one: contrasts(term, one[None])[0])(jnp.eye(term.n_levels)).T
+    kinship = np.linalg.inv(root.T @ root)
+    rows = np.asarray(term.everyone)
+    np.testing.assert_allclose(kinship[np.ix_(rows, rows)], expected, atol=1e-10)
+    np.testing.assert_allclose(np.diag(root.T @ root), term.diagonal, atol=1e-10)
+
+
+def test_sparse_pedigree__raises_on_fully_inbred_parents(dataset):
+    data = dataset(rich=True)
+    none = dataclasses.replace(data.pedigree, mendelian=0.0 * data.pedigree.mendelian)
+    inbred = dataclasses.replace(data, pedigree=none)
+    with pytest.raises(InputError, match="fully inbred parents.*solver='eigen'"):
+        prepare(inbred, Network(random_trait=[Pedigree(solver="cg")]))
+
+
+def test_levels_of_groups(dataset):
+    data = dataset(rich=True)
+    (pen,) = prepare(data, Network(random_trait=[Group("pen")])).data.trait.random
+    observed = np.flatnonzero(~np.isnan(data.phenotype))
+    names = data.covariates["pen"].to_numpy()[observed]
+    assert len(np.unique(pen.level)) == len(np.unique(names)) == pen.n_levels
+    for level in range(pen.n_levels):
+        assert len(set(names[np.asarray(pen.level) == level])) == 1
+    # An individual without a record, or with records in several pens, has no pen of its own.
+    everyone = np.asarray(pen.everyone)
+    for i in range(len(data.ids)):
+        mine = np.asarray(pen.level)[data.record_rows[observed] == i]
+        assert everyone[i] == (mine[0] if len(set(mine)) == 1 else -1)
+
+
+def test_gblup_reports_the_variance_of_genomic_values(dataset):
+    """G of VanRaden: the level times sum 2pq."""
+    data = dataset()
+    term = prepare(data, Network(marker_prior="GBLUP")).data.omics.terms[0]
+    p = np.nanmean(np.where(data.genotypes == -1, np.nan, data.genotypes), axis=0) / 2
+    np.testing.assert_allclose(term.hyper.factor, np.sum(2 * p * (1 - p)))
+
+
+def test_prior_predictive_shows_what_priors_imply(dataset):
+    data = dataset(n=60, p=20, holes=False)
+    known = {"residual_omics": Residual(variance=1e-6), "residual_trait": Residual(share=0.5)}
+    one = Model(data, Network(marker_prior="RR-BLUP", **known)).prior_predictive(300, seed=1)
+    summary = one.summary().set_index("quantity")
+    assert summary.loc["h2_node[m0]", "q05"] > 0.95  # almost no residual
+    assert 0.2 < summary.loc["h2_trait", "q50"] < 0.8
+    again = Model(data, Network(marker_prior="RR-BLUP", **known)).prior_predictive(300, seed=1)
+    np.testing.assert_array_equal(one.draws["h2_trait"], again.draws["h2_trait"])
+    sure = Residual(df=100.0)
+    low = Network(skip_prior=RRBLUP(share=0.05, df=100.0), residual_trait=sure)
+    direct = dataclasses.replace(data, omics=data.omics[:, :0], omics_names=data.omics_names[:0])
+    h2 = Model(direct, low).prior_predictive(300, seed=1).draws["h2_trait"]
+    assert float(h2.median()) == pytest.approx(0.05, abs=0.015)
+    assert "q95" in str(one)
