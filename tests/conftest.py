@@ -19,6 +19,9 @@ def build_result(
     bayesc: bool = False,
     skip: bool = False,
     hmc: bool = False,
+    layer: bool = True,
+    terms: bool = False,
+    groups: bool = False,
     seed: int = 0,
 ) -> FitResult:
     """A result of the right shape with independent draws; nothing has been fitted."""
@@ -120,6 +123,32 @@ def build_result(
         return xr.Dataset(variables, {dim: coords[dim] for dim in coords if dim in used})
 
     run = {"settings": {"chains": chains, "samples": draws}, "seed": seed}
+    if terms:  # a pedigree and pens in both layers
+        polygenic = normal(individuals, 1, scale=0.3)
+        posterior["ebv_polygenic"] = (of_individuals, polygenic)
+        posterior["epv"] = (of_individuals, epv + polygenic)
+        posterior["var_polygenic"] = ((*sample, "trait"), polygenic.var(axis=2))
+        for label in ("pedigree", "pen"):
+            posterior[f"var_random_trait_{label}"] = ((*sample, "trait"), positive(1, mean=0.2))
+            posterior[f"var_random_node_{label}"] = ((*sample, "node"), positive(width, mean=0.1))
+        run["settings"]["random_trait"] = [{"name": "Pedigree"}, {"name": "Group", "column": "pen"}]
+        for name in ("cg_iterations", "cg_failed"):
+            stats[name] = (sample, np.zeros((chains, draws), dtype=int))
+    if groups:  # of markers: BayesR on cis, BayesL on trans
+        weights = rng.dirichlet((5, 3, 2), (chains, draws, width))
+        posterior["var_marker_effect_cis"] = ((*sample, "node"), positive(width, mean=0.01))
+        posterior["pi_marker_cis"] = ((*sample, "node"), weights[..., 0])
+        posterior["weights_marker_cis"] = ((*sample, "node", "component_marker"), weights)
+        posterior["lambda2_marker_effect_trans"] = ((*sample, "node"), positive(width, mean=90.0))
+    if not layer:  # the trait is fitted directly: nothing has nodes
+        for part in (posterior, moments):
+            for name in [name for name, (dims, _) in part.items() if "node" in dims]:
+                del part[name]
+        for name in [name for name in posterior if "_node" in name]:
+            del posterior[name]
+        constant["omics_observed"] = (("individual", "node"), np.empty((individuals, 0), bool))
+        constant["latent"] = (("node",), np.empty(0, bool))
+        coords["node"] = np.empty(0, str)
     return FitResult(dataset(posterior), dataset(stats), dataset(moments), dataset(constant), run)
 
 
@@ -133,5 +162,5 @@ def _forget_compiled_code():
 
 @pytest.fixture(scope="session")
 def make_result() -> Callable[..., FitResult]:
-    """Builder of synthetic results: sizes, ``latent``, ``bayesc``, ``skip``, ``hmc``."""
+    """Builder of synthetic results: sizes and parts, see its arguments."""
     return build_result

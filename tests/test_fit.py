@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import nnmm_jax as nm
@@ -121,3 +122,28 @@ def test_named_dimensions(small):
     }
     assert result.moments["marker_pip"].dims == ("node", "marker")
     assert list(result.posterior["node"].values)[-1] == "latent1"
+
+
+def test_a_direct_fit_has_no_nodes_and_its_parts_add_up(small):
+    """y_mean = fixed effects + polygenic effects + groups, up to a constant in each draw."""
+    parents = small.truth["individuals"][["id", "sire", "dam"]]
+    phenotypes = small.phenotypes.reset_index()
+    twice = pd.concat([phenotypes, phenotypes.iloc[:5]])
+    data = nm.read_dataset(None, None, twice, "y", pedigree=parents)
+    network = nm.Network(random_trait=[nm.Pedigree(), nm.Group("batch")], fixed_trait="~ sex")
+    result = nm.fit(data, network, **SHORT)
+    posterior = result.posterior.isel(trait=0)
+    assert "node" not in posterior.dims
+    assert not result.moments.data_vars
+    assert (posterior["ebv_mediated"] == 0).all()
+    first = data.individual_covariates
+    male = (first["sex"] == "M").to_numpy(float)
+    rest = posterior["y_mean"] - posterior["ebv_polygenic"]
+    rest = (rest - posterior["fixed_trait"].values[..., 1:] * male).values
+    assert posterior["fixed_trait"].sizes["term_trait"] == 2
+    seen = np.isfinite(result.constant_data["phenotype"].values[:, 0])
+    for batch in set(first["batch"]):
+        alike = rest[..., seen & (first["batch"] == batch).to_numpy()]
+        np.testing.assert_allclose(alike, alike[..., :1] + 0 * alike, atol=1e-3)
+    observed = result.constant_data["phenotype"].sel(individual=phenotypes["id"].iloc[0])
+    assert observed.item() == pytest.approx(phenotypes["y"].iloc[0], nan_ok=True)

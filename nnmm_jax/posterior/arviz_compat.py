@@ -78,6 +78,11 @@ def ess_bulk(draws: xr.DataArray) -> xr.DataArray:
     return _apply(lambda data: _arviz().ess(data, method="bulk"), draws, min_chains=1)
 
 
+def ess_mean(draws: xr.DataArray) -> xr.DataArray:
+    """Effective sample size for the posterior mean: without the bulk's normalisation of ranks."""
+    return _apply(lambda data: _arviz().ess(data, method="mean"), draws, min_chains=1)
+
+
 def ess_tail(draws: xr.DataArray) -> xr.DataArray:
     """Smaller effective sample size of the 5% and 95% quantiles; as in :func:`r_hat`."""
     return _apply(lambda data: _arviz().ess(data, method="tail", prob=_TAIL), draws, min_chains=1)

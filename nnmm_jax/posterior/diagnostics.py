@@ -1,11 +1,12 @@
 """Has the sampler converged? R-hat and ESS of the quantities that the data identify.
 
 A latent node has neither scale nor sign of its own, and latent nodes may swap labels, so nothing
-of a latent node is judged, nor what it shares its scale with: the trait's intercept, the variance
-of the node effects and their pi. All else that is reported is judged, pi and the variances of
-effects included: they mix worst.
+of a latent node is judged, nor what it shares its scale with: the trait's intercept and what
+governs the node effects (their variance, pi and the like). All else that is reported is judged, pi
+and the variances of effects included: they mix worst.
 """
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,26 +20,37 @@ ESS_LIMIT = 400.0  # the same: 100 for each of four chains
 ACCEPTANCE_LIMIT = 0.6  # below this, HMC steps of the missing omics are too long
 MAX_INDIVIDUALS = 500
 
-_TRAIT_SCALARS = (
-    "var_residual_trait",
-    "var_genetic_trait",
-    "var_mediated",
-    "var_direct",
-    "h2_trait",
-    "fixed_trait",
-    "var_skip_effect",
-    "pi_skip",
+# First parts of the names of variances and of what governs effects; what follows says of what.
+_COMPONENTS = ("h2_", "var_", "scale_", "lambda2_", "pi_", "weights_")
+_EFFECTS = ("node_effect", "fixed_trait", "fixed_omics")
+# What governs node effects shares its scale with latent nodes; "node" without a group is theirs.
+_OF_NODE_EFFECTS = re.compile(r"(var|scale|lambda2)_node_effect|(pi|weights)_node")
+_EBV_PARTS = ("ebv_mediated", "ebv_direct", "ebv_polygenic")
+_FIRST = (  # the order of reports; whatever is not here follows in alphabetical order
+    *("h2_trait", "var_genetic_trait", "var_mediated", "var_direct", "var_polygenic"),
+    *("var_residual_trait", "var_node_effect", "scale_node_effect", "lambda2_node_effect"),
+    *("pi_node", "weights_node", "h2_node", "var_genetic_node", "var_residual_node"),
 )
-_SHARED_WITH_LATENT = ("var_node_effect", "pi_node")
-_NODE_SCALARS = (
-    "node_effect",
-    "h2_node",
-    "var_genetic_node",
-    "var_residual_node",
-    "var_marker_effect",
-    "pi_marker",
-    "fixed_omics",
-)
+
+
+def components(posterior: xr.Dataset) -> list[str]:
+    """Names of the variances, heritabilities and hyperparameters in a posterior.
+
+    Those of the trait come before those of the nodes. Marker groups and random terms come along by
+    the first part of their names.
+
+    Parameters
+    ----------
+    posterior : xarray.Dataset
+        Posterior of a :class:`~nnmm_jax.posterior.result.FitResult`.
+    """
+
+    def rank(name: str) -> tuple[bool, int, str]:
+        first = _FIRST.index(name) if name in _FIRST else len(_FIRST)
+        return "node" in posterior[name].dims, first, name
+
+    names = [str(name) for name in posterior.data_vars]
+    return sorted((name for name in names if name.startswith(_COMPONENTS)), key=rank)
 
 
 def label(name: str, coordinates: dict[str, str], n_traits: int) -> str:
@@ -83,13 +95,16 @@ def identified(posterior: xr.Dataset, latent: xr.DataArray) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Trait-level scalars, scalars of observed nodes, and ``ebv`` and ``epv`` of at most
-        500 individuals, evenly spaced in the order of the genotypes.
+        Variances and hyperparameters (see :func:`components`), fixed and node effects, all of them
+        without latent nodes, and ``ebv`` and ``epv`` of at most 500 individuals, evenly spaced in
+        the order of the genotypes.
     """
-    observed = posterior.isel(node=np.flatnonzero(~latent.values))
-    chosen = observed[[name for name in _NODE_SCALARS if name in posterior]]
-    wanted = _TRAIT_SCALARS if latent.values.any() else (*_TRAIT_SCALARS, *_SHARED_WITH_LATENT)
-    chosen = chosen.assign({name: posterior[name] for name in wanted if name in posterior})
+    names = [*components(posterior), *(name for name in _EFFECTS if name in posterior)]
+    if latent.values.any():
+        names = [name for name in names if not _OF_NODE_EFFECTS.fullmatch(name)]
+    chosen = posterior[names]
+    if "node" in chosen.dims:
+        chosen = chosen.isel(node=np.flatnonzero(~latent.values))
     if latent.values.any() and "fixed_trait" in chosen:
         terms = chosen["term_trait"].values.astype(str)
         chosen = chosen.isel(term_trait=np.flatnonzero(terms != "Intercept"))
@@ -104,9 +119,9 @@ def spaced_individuals(count: int) -> np.ndarray:
 
 
 def total_ebv(posterior: xr.Dataset) -> xr.DataArray:
-    """EBV of each draw: mediated by the middle layer, plus direct where there is a skip prior."""
-    total = posterior["ebv_mediated"]
-    return total + posterior["ebv_direct"] if "ebv_direct" in posterior else total
+    """EBV of each draw: mediated, plus direct and polygenic where the model has such terms."""
+    first, *others = (posterior[name] for name in _EBV_PARTS if name in posterior)
+    return sum(others, start=first)
 
 
 def diagnostics(posterior: xr.Dataset, latent: xr.DataArray) -> pd.DataFrame:
@@ -155,13 +170,15 @@ def convergence_warning(table: pd.DataFrame, sample_stats: xr.Dataset) -> str | 
     table : pandas.DataFrame
         What :func:`diagnostics` returned.
     sample_stats : xarray.Dataset
-        ``non_finite`` (chain, draw) counts, and with HMC ``accept_prob`` and ``diverging``.
+        ``non_finite`` (chain, draw) counts, with HMC ``accept_prob`` and ``diverging``, with
+        conjugate gradients ``cg_failed``.
 
     Returns
     -------
     str or None
         Worst R-hat above 1.01, smallest ESS below 400, divergences, mean acceptance below 0.6,
-        non-finite values; each with its number and the quantity it is about.
+        conjugate-gradient solves that did not converge, non-finite values; each with its number
+        and the quantity it is about.
 
     Examples
     --------
@@ -216,6 +233,8 @@ def _sampler_problems(sample_stats: xr.Dataset) -> list[str]:
                 f"HMC acceptance {low:.2f} in chain {int(np.argmin(by_chain.values))} "
                 f"(limit {ACCEPTANCE_LIMIT})"
             )
+    if "cg_failed" in sample_stats and (count := int(sample_stats["cg_failed"].sum())):
+        problems.append(f"{count} conjugate-gradient solves of random terms did not converge")
     if "non_finite" in sample_stats and (count := int(sample_stats["non_finite"].sum())):
         problems.append(f"{count} non-finite values")
     return problems

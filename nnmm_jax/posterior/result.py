@@ -30,24 +30,27 @@ class FitResult:
     """Everything that a fit leaves: draws, moments, data it was conditioned on, provenance.
 
     All values are in the user's units; ``node`` runs over the omics columns and then
-    ``latent1``, ``latent2``, ...
+    ``latent1``, ``latent2``, ... Without a middle layer nothing has the dimension ``node``.
 
     Attributes
     ----------
     posterior : xarray.Dataset
         Draws, dimensions ``(chain, draw, ...)``. Node effects ``node_effect`` and
-        ``node_included`` (node, trait); breeding values ``ebv_mediated``, ``ebv_direct``, ``epv``
-        and predictions ``y_mean``, ``y_pred`` (individual, trait); variances, heritabilities,
-        pi (probability of a ZERO effect) and fixed effects.
+        ``node_included`` (node, trait); breeding values ``ebv_mediated``, ``ebv_direct``,
+        ``ebv_polygenic``, ``epv`` and predictions ``y_mean``, ``y_pred`` (individual, trait);
+        variances, heritabilities, what governs effects (pi is the probability of a ZERO effect)
+        and fixed effects. Parts that the model does not have are absent.
     sample_stats : xarray.Dataset
-        ``(chain, draw)``: ``non_finite`` counts and, with HMC, ``accept_prob`` and ``diverging``.
+        ``(chain, draw)``: ``non_finite`` counts; with HMC ``accept_prob`` and ``diverging``; with
+        groups or large pedigrees ``cg_iterations`` and ``cg_failed``, the responses whose
+        conjugate-gradient solve did not converge.
     moments : xarray.Dataset
         Posterior mean and sd, without draws, of what is too large to keep: marker effects
         ``marker_mean``, ``marker_sd``, ``marker_pip`` (node, marker), skip effects, and the middle
         layer ``omics_mean``, ``omics_sd`` (individual, node).
     constant_data : xarray.Dataset
-        ``omics_observed`` (individual, node), ``phenotype`` (individual, trait; NaN is missing),
-        ``latent`` (node).
+        ``omics_observed`` (individual, node), ``phenotype`` (individual, trait; the mean of an
+        individual's records, NaN is missing), ``latent`` (node).
     run : dict
         JSON-serialisable: settings, versions, seed, data summary, seconds.
 

@@ -16,7 +16,8 @@ from scipy.optimize import minimize_scalar
 
 from nnmm_jax.data.align import Dataset
 from nnmm_jax.errors import InputError
-from nnmm_jax.inference.arrays import MISSING_CODE, marker_means
+from nnmm_jax.inference.arrays import MISSING_CODE
+from nnmm_jax.inference.build_arrays import marker_means
 
 _H2_RANGE = (1e-4, 1.0 - 1e-4)
 _GRID = 9  # values tried before the search, so that it starts in the right valley
@@ -272,7 +273,8 @@ class Baseline:
     Raises
     ------
     InputError
-        If a kernel is unknown or named twice.
+        If a kernel is unknown or named twice; in :meth:`fit` if the data have repeated records, or
+        lack the genotypes or omics of the kernels.
     """
 
     kernels: tuple[str, ...]
@@ -283,13 +285,46 @@ class Baseline:
         if unknown or not self.kernels or len(set(self.kernels)) < len(self.kernels):
             raise InputError(f"kernels must be 'markers', 'omics' or both, got {self.kernels!r}")
 
+    def check(self, dataset: Dataset) -> None:
+        """Refuse data that the model cannot be fitted to."""
+        check_single_records(dataset, "a baseline")
+        for kernel, columns in (("markers", dataset.genotypes), ("omics", dataset.omics)):
+            if kernel in self.kernels and columns.shape[1] == 0:
+                raise InputError(
+                    f"a baseline on {kernel}: data without {kernel} are not supported; give them, "
+                    "or leave this baseline out"
+                )
+
     def fit(self, dataset: Dataset, design: np.ndarray | None = None) -> KernelFit:
         """Fit to the observed phenotypes of a data set, see :func:`fit_kernels`."""
+        self.check(dataset)
         build = {
             "markers": lambda: marker_kernel(dataset.genotypes),
             "omics": lambda: omics_kernel(dataset.omics),
         }
         return fit_kernels(dataset.phenotype, [build[name]() for name in self.kernels], design)
+
+
+def check_single_records(dataset: Dataset, what: str) -> None:
+    """Refuse repeated records.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    what : str
+        What does not support them.
+
+    Raises
+    ------
+    InputError
+        If an individual has several rows of phenotypes.
+    """
+    if len(dataset.record_rows) != len(dataset.ids):
+        raise InputError(
+            f"{what}: repeated records of an individual are not supported, found "
+            f"{len(dataset.record_rows)} records of {len(dataset.ids)} individuals; give one row "
+            "of phenotypes each, such as the mean"
+        )
 
 
 BASELINES: Mapping[str, Baseline] = MappingProxyType(

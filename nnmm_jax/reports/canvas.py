@@ -14,8 +14,8 @@ from nnmm_jax.posterior.result import FitResult
 
 # Okabe and Ito: told apart by colour-blind readers.
 BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
-GREY = "#8C8C8C"
-CHAIN_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED, "#56B4E9", "#F0E442", "#000000")
+SKY, GREY = "#56B4E9", "#8C8C8C"
+CHAIN_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY, "#F0E442", "#000000")
 INCLUSION = LinearSegmentedColormap.from_list("inclusion", ["#D9D9D9", "#7FB2D6", "#00335C"])
 Z90 = 1.645  # half width of a 90% interval in standard deviations
 MAX_ROWS = 40  # more nodes than this no longer fit as labelled rows
@@ -34,6 +34,20 @@ def tidy(axes: Axes, title: str = "", xlabel: str = "", ylabel: str = "") -> Non
     axes.set_ylabel(ylabel, fontsize=9)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def say(axes: Axes, text: str) -> None:
+    """Text in the middle of axes that have nothing to show."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", fontsize=9)
+
+
+def notice(text: str) -> Figure:
+    """Return a figure that says why there is nothing to show."""
+    figure = sheet(6.0, 1.6)
+    axes = figure.add_subplot()
+    axes.set_axis_off()
+    say(axes, text)
+    return figure
 
 
 def trait_name(result: FitResult) -> str:

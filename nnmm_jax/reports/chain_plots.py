@@ -9,9 +9,9 @@ from scipy import stats
 
 from nnmm_jax.posterior.diagnostics import ESS_LIMIT, R_HAT_LIMIT, identified, scalars
 from nnmm_jax.posterior.result import FitResult
-from nnmm_jax.reports.canvas import BLUE, CHAIN_COLOURS, GREY, RED, sheet, short, tidy
+from nnmm_jax.reports.canvas import BLUE, CHAIN_COLOURS, GREY, RED, say, sheet, short, tidy
 
-_TRACED = ("var_residual_trait", "h2_trait", "var_mediated", "var_direct")
+_TRACED = ("var_residual_trait", "h2_trait", "var_mediated", "var_direct", "var_random_trait_")
 _TRACED_NODES = 2
 _MAX_POINTS = 400
 _BINS = 20
@@ -35,7 +35,7 @@ def chains(result: FitResult) -> Figure:
     figure = sheet(10.0, 0.8 + 1.5 * max(len(rows), 1))
     panels = figure.subplots(max(len(rows), 1), 2, squeeze=False, width_ratios=(3, 2))
     if not rows:
-        _say(panels[0, 0], "no quantity varies")
+        say(panels[0, 0], "no quantity varies")
     for (name, draws), (left, right) in zip(rows, panels, strict=False):
         _trace(left, name, draws)
         _ranks(right, draws)
@@ -86,8 +86,9 @@ def convergence(result: FitResult) -> Figure:
 def _traced(result: FitResult) -> list[tuple[str, np.ndarray]]:
     chosen = identified(result.posterior, result.latent)
     n_traits = result.posterior.sizes["trait"]
-    rows = [row for name in _TRACED if name in chosen for row in scalars(chosen[name], n_traits)]
-    effects = list(scalars(chosen["node_effect"], n_traits))
+    names = [name for first in _TRACED for name in chosen if str(name).startswith(first)]
+    rows = [row for name in names for row in scalars(chosen[name], n_traits)]
+    effects = list(scalars(chosen["node_effect"], n_traits)) if "node_effect" in chosen else []
     effects.sort(key=lambda row: -abs(row[1].mean()) / (row[1].std() or np.inf))
     rows += effects[:_TRACED_NODES]
     return [(name, draws) for name, draws in rows if np.ptp(draws) > 0]
@@ -124,7 +125,7 @@ def _dots(
 ) -> None:
     shown = table[np.isfinite(table[column])]
     if shown.empty:
-        _say(axes, "not defined (two chains and four draws are needed)")
+        say(axes, "not defined (two chains and four draws are needed)")
         return
     row = shown["variable"].map({name: i for i, name in enumerate(variables)}).to_numpy()
     values = shown[column].to_numpy()
@@ -150,10 +151,6 @@ def _title(table: pd.DataFrame, column: str, high_is_bad: bool) -> str:
         f"{extreme}: {short(worst['quantity'], 36)}\n"
         f"{bad.sum()} of {len(table)} quantities beyond the limit{undefined}"
     )
-
-
-def _say(axes: Axes, text: str) -> None:
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", fontsize=9)
 
 
 def _colour(chain: int) -> str:

@@ -11,6 +11,8 @@ from nnmm_jax.posterior.result import FitResult
 from nnmm_jax.reports.canvas import (
     BLUE,
     nodes_with_intervals,
+    notice,
+    say,
     sheet,
     short,
     sparse_ticks,
@@ -21,11 +23,14 @@ from nnmm_jax.reports.canvas import (
 _MANHATTAN_PANELS = 10
 _MAX_STRIPES = 600  # rows of a picture that can still be told apart
 _MISSING, _OBSERVED = "#F4D9C6", BLUE
+_NO_LAYER = "no middle layer: the trait was fitted directly"
 _PRESENCE = LinearSegmentedColormap.from_list("presence", [_MISSING, _OBSERVED])
 
 
 def node_effects(result: FitResult) -> Figure:
     """Effect of every node on the trait; see :func:`nnmm_jax.reports.tables.node_effects`."""
+    if "node_effect" not in result.posterior:
+        return notice(_NO_LAYER)
     draws = result.posterior.squeeze("trait")
     pip = result.node_effects()["pip"].to_numpy()
     return nodes_with_intervals(
@@ -39,6 +44,8 @@ def node_effects(result: FitResult) -> Figure:
 
 def node_heritability(result: FitResult) -> Figure:
     """Heritability of every node of the middle layer."""
+    if "h2_node" not in result.posterior:
+        return notice(_NO_LAYER)
     return nodes_with_intervals(
         result.posterior["node"].values,
         result.posterior["h2_node"].transpose("chain", "draw", "node").values,
@@ -58,15 +65,17 @@ def marker_effects(result: FitResult) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Inclusion probabilities with BayesC, else absolute mean effects. With more than ten nodes,
-        those whose effect on the trait is clearest, |mean| / sd.
+        Inclusion probabilities with priors that have zeros, else absolute mean effects. With more
+        than ten nodes, those whose effect on the trait is clearest, |mean| / sd.
     """
     moments = result.moments
+    if "marker" not in moments.dims:
+        return notice("no marker effects")
     tracks: dict[str, tuple[np.ndarray, bool]] = {}
     if "skip_mean" in moments:
         skip = moments.squeeze("trait")
         tracks[f"direct on {trait_name(result)}"] = _track(skip, "skip")
-    effects = result.node_effects()
+    effects = result.node_effects().head(None if "marker_mean" in moments else 0)
     clear = (effects["mean"].abs() / effects["sd"].replace(0.0, np.inf)).to_numpy()
     # A stable sort of the rounded ranks keeps the table's order among equals.
     shown = np.sort(np.argsort(-clear, kind="stable")[:_MANHATTAN_PANELS])
@@ -168,7 +177,7 @@ def _presence(axes: Axes, observed: np.ndarray) -> None:
     stripes = np.add.reduceat(observed, starts, axis=0) / counts[:, None]
     extent = (-0.5, observed.shape[1] - 0.5, len(observed), 0)
     if not observed.shape[1]:
-        axes.text(0.5, 0.5, "no omics", transform=axes.transAxes, ha="center", fontsize=9)
+        say(axes, "no omics")
         return
     axes.imshow(
         stripes, aspect="auto", cmap=_PRESENCE, vmin=0, vmax=1, interpolation="none", extent=extent

@@ -17,7 +17,9 @@ from nnmm_jax.reports.canvas import (
     GREEN,
     GREY,
     ORANGE,
+    PURPLE,
     RED,
+    SKY,
     Z90,
     interval,
     sheet,
@@ -37,7 +39,7 @@ _TOP = 20
 
 
 def variance_shares(result: FitResult) -> Figure:
-    """Shares of the trait's variance: mediated, direct, other omics, residual; and h2.
+    """Shares of the trait's variance: genetic parts, other omics, groups, residual; and h2.
 
     Parameters
     ----------
@@ -47,28 +49,33 @@ def variance_shares(result: FitResult) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Posterior mean and 90% interval. Shares are of var(EPV) + residual variance, so fixed
-        effects are outside; h2 is the one of the variance table. Covariances make the parts
-        overlap, so they need not add up to one.
+        Posterior mean and 90% interval. Shares are of var(EPV) + variances of groups + residual
+        variance, so fixed effects are outside; h2 is the one of the variance table. Covariances
+        make the parts overlap, so they need not add up to one.
     """
     draws = result.posterior.squeeze("trait")
     of_epv = draws["epv"].var("individual", dtype=np.float64)
-    total = of_epv + draws["var_residual_trait"]
-    shares = {
-        "h²": draws["h2_trait"],
-        "genetic, through the nodes": draws["var_mediated"] / total,
-        "genetic, direct": draws["var_direct"] / total if "var_direct" in draws else None,
-        "through the nodes, not genetic": (of_epv - draws["var_genetic_trait"]) / total,
-        "residual": draws["var_residual_trait"] / total,
+    groups = sum(draws[name] for name in _group_variances(result))
+    total = of_epv + groups + draws["var_residual_trait"]
+    parts = {
+        "genetic, through the nodes": draws["var_mediated"],
+        "genetic, direct": draws.get("var_direct", 0.0),
+        "genetic, pedigree and relationships": draws.get("var_polygenic", 0.0),
+        "through the nodes, not genetic": (
+            of_epv - draws["var_genetic_trait"] if "node" in draws.dims else 0.0
+        ),
+        "groups": groups,
+        "residual": draws["var_residual_trait"],
     }
+    shares = {"h²": draws["h2_trait"], **{name: part / total for name, part in parts.items()}}
     shown = {
         name: interval(share.transpose("chain", "draw").values)
         for name, share in shares.items()
-        if share is not None and (share != 0).any()
+        if (share != 0).any()
     }
     figure = sheet(7.5, 1.2 + 0.45 * len(shown))
     axes = figure.add_subplot()
-    colours = dict(zip(shares, (GREY, BLUE, GREEN, ORANGE, RED), strict=True))
+    colours = dict(zip(shares, (GREY, BLUE, GREEN, PURPLE, ORANGE, SKY, RED), strict=True))
     for row, (name, (mean, low, high)) in enumerate(shown.items()):
         axes.barh(row, mean, color=colours[name], alpha=0.75, height=0.65)
         axes.hlines(row, low, high, color="black", linewidth=1.5)
@@ -79,6 +86,12 @@ def variance_shares(result: FitResult) -> Figure:
     axes.set_xlim(right=max(1.0, axes.get_xlim()[1]))
     tidy(axes, f"Variance of {trait_name(result)}: mean and 90% interval", "share of the variance")
     return figure
+
+
+def _group_variances(result: FitResult) -> list[str]:
+    """Names of the variances of the trait's random terms that are not genetic."""
+    terms = result.run.get("settings", {}).get("random_trait", ())
+    return [f"var_random_trait_{term['column']}" for term in terms if "column" in term]
 
 
 def breeding_values(result: FitResult) -> Figure:

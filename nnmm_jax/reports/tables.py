@@ -4,28 +4,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nnmm_jax.posterior.diagnostics import scalars, total_ebv
+from nnmm_jax.posterior.diagnostics import components, scalars, total_ebv
 from nnmm_jax.posterior.result import FitResult
 
 _SAMPLE = ("chain", "draw")
-_TRAIT_COMPONENTS = (
-    "h2_trait",
-    "var_genetic_trait",
-    "var_mediated",
-    "var_direct",
-    "var_residual_trait",
-    "var_node_effect",
-    "pi_node",
-    "var_skip_effect",
-    "pi_skip",
-)
-_NODE_COMPONENTS = (
-    "h2_node",
-    "var_genetic_node",
-    "var_residual_node",
-    "var_marker_effect",
-    "pi_marker",
-)
 
 
 def breeding_values(result: FitResult) -> pd.DataFrame:
@@ -39,21 +21,24 @@ def breeding_values(result: FitResult) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        id; ebv, ebv_sd (mediated + direct, centred over the individuals in every draw);
-        ebv_mediated, ebv_direct (0 without a skip prior); epv, epv_sd (from observed or sampled
-        omics); y_pred, the posterior mean of the fixed part + epv; y_pred_sd, the sd of posterior
-        predictive draws, residual included; phenotyped. Units of the phenotype.
+        id; ebv, ebv_sd (mediated + direct + polygenic, centred over the individuals in every draw);
+        ebv_mediated, ebv_direct (0 without a skip prior), ebv_polygenic (0 without pedigree or
+        relationship term); epv, epv_sd (from observed or sampled omics); y_pred, the posterior
+        mean of the fixed part + epv + group effects; y_pred_sd, the sd of posterior predictive
+        draws, residual included; phenotyped. Units of the phenotype.
     """
     draws = result.posterior.squeeze("trait")
     ebv = total_ebv(draws)
-    direct = _mean(draws["ebv_direct"]) if "ebv_direct" in draws else 0.0
+    parts = {
+        name: _mean(draws[name]) if name in draws else 0.0
+        for name in ("ebv_mediated", "ebv_direct", "ebv_polygenic")
+    }
     return pd.DataFrame(
         {
             "id": draws["individual"].values,
             "ebv": _mean(ebv),
             "ebv_sd": _sd(ebv),
-            "ebv_mediated": _mean(draws["ebv_mediated"]),
-            "ebv_direct": direct,
+            **parts,
             "epv": _mean(draws["epv"]),
             "epv_sd": _sd(draws["epv"]),
             "y_pred": _mean(draws["y_mean"]),
@@ -64,7 +49,7 @@ def breeding_values(result: FitResult) -> pd.DataFrame:
 
 
 def variance_components(result: FitResult) -> pd.DataFrame:
-    """Variances, heritabilities and pi of the trait and of every node.
+    """Variances, heritabilities and hyperparameters of the trait and of every node.
 
     Parameters
     ----------
@@ -77,12 +62,13 @@ def variance_components(result: FitResult) -> pd.DataFrame:
         component (``h2_trait``, ``var_mediated``, ``h2_node[omic_1]``, ...), mean, sd, q05, q50,
         q95. pi is the probability of a ZERO effect. The scale of a latent node is a convention.
     """
-    rows = []
-    for name in (*_TRAIT_COMPONENTS, *_NODE_COMPONENTS):
-        if name in result.posterior:
-            for component, draws in _scalars(result, name):
-                rows.append({"component": component, **_describe(draws)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        [
+            {"component": component, **_describe(draws)}
+            for name in components(result.posterior)
+            for component, draws in _scalars(result, name)
+        ]
+    )
 
 
 def node_effects(result: FitResult) -> pd.DataFrame:
@@ -97,8 +83,11 @@ def node_effects(result: FitResult) -> pd.DataFrame:
     -------
     pandas.DataFrame
         node, mean, sd (trait units per unit of the node, or of its activated value when the
-        activation is not linear), pip (probability that the effect is not zero; 1 with RR-BLUP).
+        activation is not linear), pip (probability that the effect is not zero; 1 with priors
+        without zeros). No rows without a middle layer.
     """
+    if "node_effect" not in result.posterior:
+        return _nothing("node", "mean", "sd", "pip")
     draws = result.posterior.squeeze("trait")
     effect = draws["node_effect"]
     pip = _mean(draws["node_included"]) if "node_included" in draws else 1.0
@@ -118,15 +107,18 @@ def marker_effects(result: FitResult) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        node, marker, mean, sd, pip (probability that the effect is not zero; 1 with RR-BLUP).
-        With a skip prior the direct effects follow, their node being the trait.
+        node, marker, mean, sd, pip (probability that the effect is not zero; 1 with priors
+        without zeros). With a skip prior the direct effects follow, their node being the trait.
+        No rows without marker effects.
     """
-    moments = result.moments
-    table = _long_effects(moments, "marker", "node")
-    if "skip_mean" in moments:
-        direct = _long_effects(moments, "skip", "trait")
-        table = pd.concat([table, direct], ignore_index=True)
-    return table
+    tables = [
+        _long_effects(result.moments, name, response)
+        for name, response in (("marker", "node"), ("skip", "trait"))
+        if f"{name}_mean" in result.moments
+    ]
+    if not tables:
+        return _nothing("node", "marker", "mean", "sd", "pip")
+    return pd.concat(tables, ignore_index=True)
 
 
 def omics_imputed(result: FitResult) -> pd.DataFrame:
@@ -142,6 +134,8 @@ def omics_imputed(result: FitResult) -> pd.DataFrame:
     pandas.DataFrame
         id, node, mean, sd (units of the omics column).
     """
+    if "omics_mean" not in result.moments:
+        return _nothing("id", "node", "mean", "sd")
     omics = result.moments.isel(node=np.flatnonzero(~result.latent.values))
     observed = result.constant_data["omics_observed"].sel(node=omics["node"])
     missing = ~observed.transpose("individual", "node").values.astype(bool)
@@ -170,13 +164,21 @@ def summary(result: FitResult) -> pd.DataFrame:
         quantity, mean, sd, q05, q50, q95, r_hat, ess_bulk, ess_tail; the last three are NaN for
         what does not vary and for what the data do not identify.
     """
-    names = [name for name in _TRAIT_COMPONENTS if name in result.posterior]
+    posterior = result.posterior
+    names = [name for name in components(posterior) if "node" not in posterior[name].dims]
+    names += ["node_effect"] if "node_effect" in posterior else []
     rows = [
         {"quantity": quantity, **_describe(draws)}
-        for name in (*names, "node_effect")
+        for name in names
         for quantity, draws in _scalars(result, name)
     ]
     return pd.DataFrame(rows).merge(result.diagnostics(), on="quantity", how="left")
+
+
+def _nothing(*columns: str) -> pd.DataFrame:
+    """Return a table without rows; the columns that name things are text, the others numbers."""
+    text = ("id", "node", "marker")
+    return pd.DataFrame({name: np.empty(0, object if name in text else float) for name in columns})
 
 
 def _scalars(result: FitResult, name: str) -> list[tuple[str, np.ndarray]]:

@@ -20,7 +20,7 @@ from nnmm_jax.network.spec import Network
 from nnmm_jax.posterior import arviz_compat
 from nnmm_jax.posterior.result import FitResult
 from nnmm_jax.reports.agreement import correlation, slope
-from nnmm_jax.reports.baselines import Baseline
+from nnmm_jax.reports.baselines import Baseline, check_single_records
 
 Method: TypeAlias = Network | Baseline
 
@@ -35,6 +35,7 @@ _TRAIT_LEVEL = (
     "var_genetic_trait",
     "var_mediated",
     "var_direct",
+    "var_polygenic",
     "var_residual_trait",
 )
 
@@ -223,7 +224,8 @@ def cross_validate(
     Raises
     ------
     InputError
-        If a scenario is unknown, there are no omics, or folds or sampler settings cannot be used.
+        If a scenario is unknown, there are no omics, individuals have repeated records, a baseline
+        needs genotypes that are not there, or folds or sampler settings cannot be used.
 
     Examples
     --------
@@ -240,6 +242,10 @@ def cross_validate(
         raise InputError(f"unknown scenario {unknown[0]!r}: choose of {', '.join(SCENARIOS)}")
     if dataset.omics.shape[1] == 0:
         raise InputError("validation compares predictions from omics: expected omics, found none")
+    check_single_records(dataset, "validation")
+    for method in methods.values():
+        if isinstance(method, Baseline):
+            method.check(dataset)
     divided = folds(np.isfinite(dataset.phenotype), n_folds=n_folds, repeats=repeats, seed=seed)
     sampler = {"warmup": warmup, "samples": samples, "chains": chains}
     plan = list(_plan(methods, scenarios, divided))

@@ -50,6 +50,45 @@ def test_diagnostics__hyperparameters_but_not_those_shared_with_latent_nodes(mak
     assert chosen(1) == of_markers | {"pi_skip"}
 
 
+def test_diagnostics__groups_of_markers_and_random_terms_are_judged(make_result):
+    names = quantities(make_result(nodes=1, latent=1, individuals=3, terms=True, groups=True))
+    assert {
+        "var_polygenic",
+        "var_random_trait_pen",
+        "var_random_node_pedigree[omic_0]",
+        "var_marker_effect_cis[omic_0]",
+        "lambda2_marker_effect_trans[omic_0]",
+        "weights_marker_cis[omic_0, 1]",
+    } <= names
+    assert not [name for name in names if "latent" in name]
+
+
+@pytest.mark.parametrize("symbol", ["var", "scale", "lambda2"])
+def test_diagnostics__whatever_governs_node_effects_is_shared_with_latent_nodes(
+    make_result, symbol
+):
+    def chosen(latent):
+        result = make_result(nodes=1, latent=latent, individuals=3)
+        variance = result.posterior["var_node_effect"]
+        posterior = result.posterior.drop_vars("var_node_effect").assign(
+            {
+                f"{symbol}_node_effect": variance,
+                "pi_node": variance,
+                "weights_node": variance.expand_dims(component_node=3, axis=2),
+            }
+        )
+        return {str(name) for name in checks.identified(posterior, result.latent)}
+
+    governing = {f"{symbol}_node_effect", "pi_node", "weights_node"}
+    assert chosen(0) - chosen(1) == governing
+
+
+def test_diagnostics__without_a_middle_layer(make_result):
+    names = quantities(make_result(layer=False, individuals=3, skip=True, terms=True))
+    assert {"h2_trait", "fixed_trait[Intercept]", "var_polygenic", "ebv[id0000]"} <= names
+    assert not [name for name in names if "node" in name]
+
+
 def test_diagnostics__leaves_out_what_never_varies(make_result):
     result = make_result(individuals=3)
     assert "var_direct" not in quantities(result)  # no skip prior: zero in every draw
@@ -75,9 +114,10 @@ def test_diagnostics__not_finite_draws_give_nan(make_result, bad):
 
 
 def test_diagnostics__ebv_is_the_total(make_result):
-    result = make_result(individuals=3, skip=True)
+    result = make_result(individuals=3, skip=True, terms=True)
     chosen = checks.identified(result.posterior, result.latent)
     total = result.posterior["ebv_mediated"] + result.posterior["ebv_direct"]
+    total = total + result.posterior["ebv_polygenic"]
     np.testing.assert_array_equal(chosen["ebv"], total)
 
 
@@ -119,6 +159,7 @@ FINE = xr.Dataset(
         "accept_prob": (("chain", "draw"), np.full((2, 3), 0.6)),
         "diverging": (("chain", "draw"), np.zeros((2, 3), dtype=int)),
         "non_finite": (("chain", "draw"), np.zeros((2, 3), dtype=int)),
+        "cg_failed": (("chain", "draw"), np.zeros((2, 3), dtype=int)),
     }
 )
 
@@ -162,6 +203,7 @@ def test_warning_of_undefined_quantities():
         ("accept_prob", np.nan, "HMC acceptance nan in chain 1 (limit 0.6)"),
         ("diverging", 4, "4 divergent HMC moves of missing omics"),
         ("non_finite", 2, "2 non-finite values"),
+        ("cg_failed", 3, "3 conjugate-gradient solves of random terms did not converge"),
     ],
 )
 def test_warning_of_the_sampler(name, value, expected):

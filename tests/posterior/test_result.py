@@ -27,6 +27,17 @@ def test_save_and_load_give_the_same_result(saved):
     assert again.run == result.run
 
 
+def test_save_and_load_without_a_middle_layer(make_result, tmp_path):
+    result = make_result(layer=False, terms=True)
+    assert not result.moments.data_vars
+    result.save(tmp_path)
+    again = load(tmp_path)
+    for name in GROUPS:
+        xr.testing.assert_identical(again.groups[name], result.groups[name])
+    assert not again.latent.size
+    assert again.idata["posterior"]["var_polygenic"].dims == ("chain", "draw", "trait")
+
+
 def test_save_writes_two_files_and_no_temporary(saved):
     _, folder = saved
     assert sorted(path.name for path in folder.iterdir()) == ["posterior.nc", "run.json"]

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -180,3 +182,27 @@ def test_fit_kernels__raises_on_too_few_phenotypes():
 def test_baseline__raises_on_unusable_kernels(kernels):
     with pytest.raises(InputError, match="kernels must be 'markers', 'omics' or both"):
         Baseline(kernels)
+
+
+@pytest.fixture
+def small():
+    sizes = nnmm_jax.SimulationSettings(individuals=60, markers=80, omics=3)
+    return nnmm_jax.simulate(sizes, seed=1).dataset()
+
+
+def test_fit__raises_on_repeated_records(small):
+    rows = np.append(small.record_rows, 59)
+    repeated = dataclasses.replace(
+        small, phenotype=np.append(small.phenotype, 1.0), record_rows=rows
+    )
+    with pytest.raises(InputError, match=r"repeated records .* 61 records of 60 individuals"):
+        BASELINES["ridge on omics"].fit(repeated)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "field"), [("markers", "genotypes"), ("omics", "omics")], ids=["markers", "omics"]
+)
+def test_fit__raises_on_data_without_the_kernel(small, kernel, field):
+    empty = dataclasses.replace(small, **{field: np.empty((60, 0))})
+    with pytest.raises(InputError, match=f"data without {kernel} are not supported"):
+        BASELINES["ridge on both"].fit(empty)

@@ -47,6 +47,14 @@ def test_tables_read_back_as_they_were(written):
     assert read["phenotyped"].dtype == bool
 
 
+def test_write_results_without_a_middle_layer(make_result, tmp_path):
+    write_results(make_result(layer=False, individuals=5, terms=True), tmp_path / "out")
+    assert contents(tmp_path / "out") == FILES
+    assert len(list((tmp_path / "out" / "figures").glob("*.png"))) == len(plots.FIGURES)
+    effects = (tmp_path / "out" / "node_effects.csv").read_text(encoding="utf-8")
+    assert effects == "node,mean,sd,pip\n"
+
+
 def test_write_results_replaces_its_own_files_only(written, make_result):
     _, folder = written
     (folder / "notes.txt").write_text("mine")

@@ -11,6 +11,9 @@ SHAPES = {
     "BayesC with skip": {"nodes": 10, "bayesc": True, "skip": True},
     "wide": {"nodes": 60, "latent": 2, "hmc": True, "individuals": 700, "draws": 8},
     "all latent": {"nodes": 0, "latent": 2},
+    "terms and groups": {"skip": True, "terms": True, "groups": True},
+    "no middle layer": {"layer": False, "skip": True, "bayesc": True},
+    "a pedigree alone": {"layer": False, "terms": True},
     "one chain": {"chains": 1},
     "two draws": {"chains": 1, "draws": 2},
 }
@@ -85,6 +88,23 @@ def test_marker_effects_choose_the_clearest_nodes(make_result):
     ]
 
 
+@pytest.mark.parametrize("name", ["node_effects", "node_heritability"])
+def test_figures_of_nodes_say_that_there_are_none(make_result, name):
+    found = texts(plots.FIGURES[name](make_result(layer=False, terms=True)))
+    assert "no middle layer: the trait was fitted directly" in found
+
+
+def test_marker_effects_without_a_middle_layer_are_the_direct_ones(make_result):
+    figure = plots.marker_effects(make_result(layer=False, skip=True))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["direct on y"]
+    assert "no marker effects" in texts(plots.marker_effects(make_result(layer=False)))
+
+
+def test_chains_show_random_terms(make_result):
+    found = texts(plots.chains(make_result(layer=False, terms=True)))
+    assert {"var_random_trait_pen", "var_random_trait_pedigree"} <= set(found)
+
+
 def test_prediction_counts_only_the_phenotyped(make_result):
     result = make_result()
     phenotyped = int(result.breeding_values()["phenotyped"].sum())
@@ -108,3 +128,19 @@ def test_variance_shares_are_of_the_whole_variance(make_result):
     total = draws["epv"].var("individual", dtype=float) + draws["var_residual_trait"]
     share = float((draws["var_residual_trait"] / total).mean())
     assert f"{share:.2f}" in texts(plots.variance_shares(result))
+
+
+def test_variance_shares_count_groups_and_pedigrees(make_result):
+    result = make_result(layer=False, terms=True)
+    draws = result.posterior.squeeze("trait")
+    total = draws["epv"].var("individual", dtype=float) + draws["var_residual_trait"]
+    total = total + draws["var_random_trait_pen"]
+    found = texts(plots.variance_shares(result))
+    for name, part in (
+        ("groups", "var_random_trait_pen"),
+        ("genetic, pedigree and relationships", "var_polygenic"),
+        ("residual", "var_residual_trait"),
+    ):
+        assert name in found
+        assert f"{float((draws[part] / total).mean()):.2f}" in found
+    assert "through the nodes, not genetic" not in found

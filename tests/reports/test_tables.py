@@ -3,7 +3,7 @@ import pytest
 
 COLUMNS = {
     "breeding_values": (
-        "id ebv ebv_sd ebv_mediated ebv_direct epv epv_sd y_pred y_pred_sd phenotyped"
+        "id ebv ebv_sd ebv_mediated ebv_direct ebv_polygenic epv epv_sd y_pred y_pred_sd phenotyped"
     ),
     "variance_components": "component mean sd q05 q50 q95",
     "node_effects": "node mean sd pip",
@@ -16,9 +16,20 @@ COLUMNS = {
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("name", COLUMNS)
 def test_columns_are_those_of_the_contract(make_result, name, skip):
-    table = getattr(make_result(skip=skip, latent=1), name)()
+    table = getattr(make_result(skip=skip, latent=1, terms=skip, groups=skip), name)()
     assert list(table.columns) == COLUMNS[name].split()
     assert len(table)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("name", COLUMNS)
+def test_tables_without_a_middle_layer(make_result, name, skip):
+    table = getattr(make_result(layer=False, terms=True, skip=skip), name)()
+    assert list(table.columns) == COLUMNS[name].split()
+    empty = {"node_effects", "omics_imputed"} | (set() if skip else {"marker_effects"})
+    assert (len(table) == 0) == (name in empty)
+    numbers = table.select_dtypes("number").columns
+    assert {"mean", "sd", "pip"} & set(table.columns) <= set(numbers)
 
 
 def test_breeding_values_are_moments_of_the_draws(make_result):
@@ -36,9 +47,21 @@ def test_breeding_values_are_moments_of_the_draws(make_result):
     assert list(table.index) == list(result.posterior["individual"].values)
 
 
-def test_breeding_values__direct_is_zero_without_skip(make_result):
+def test_breeding_values__the_polygenic_part_counts(make_result):
+    result = make_result(skip=True, terms=True)
+    table = result.breeding_values()
+    parts = ["ebv_mediated", "ebv_direct", "ebv_polygenic"]
+    assert (table[parts].abs().max() > 0).all()
+    np.testing.assert_allclose(table["ebv"], table[parts].sum(axis=1), atol=1e-6)
+    draws = sum(result.posterior[name].astype(float) for name in parts)
+    np.testing.assert_allclose(
+        table["ebv_sd"], draws.std(("chain", "draw"), ddof=1).values[:, 0], rtol=1e-5
+    )
+
+
+def test_breeding_values__parts_that_the_model_lacks_are_zero(make_result):
     table = make_result().breeding_values()
-    assert (table["ebv_direct"] == 0).all()
+    assert (table[["ebv_direct", "ebv_polygenic"]] == 0).all(axis=None)
     np.testing.assert_allclose(table["ebv"], table["ebv_mediated"])
 
 
@@ -69,6 +92,29 @@ def test_variance_components_describe_the_draws(make_result):
     )
     assert table.index.is_unique
     assert {"pi_node", "pi_marker[omic_0]", "var_direct", "var_node_effect"} <= set(table.index)
+
+
+def test_variance_components_follow_groups_and_terms(make_result):
+    result = make_result(nodes=2, skip=True, bayesc=True, terms=True, groups=True)
+    names = list(result.variance_components()["component"])
+    assert names[:6] == [
+        "h2_trait",
+        "var_genetic_trait",
+        "var_mediated",
+        "var_direct",
+        "var_polygenic",
+        "var_residual_trait",
+    ]
+    assert {
+        "var_random_trait_pen",
+        "var_random_node_pedigree[omic_1]",
+        "lambda2_marker_effect_trans[omic_0]",
+        "pi_marker_cis[omic_0]",
+        "weights_marker_cis[omic_1, 2]",
+    } <= set(names)
+    first_of_nodes = names.index("h2_node[omic_0]")
+    assert not [name for name in names[:first_of_nodes] if "omic" in name]
+    assert all("omic" in name for name in names[first_of_nodes:])
 
 
 def test_node_effects_pip(make_result):
@@ -112,6 +158,12 @@ def test_omics_imputed__of_a_wholly_latent_layer_is_empty(make_result):
     table = make_result(nodes=0, latent=2).omics_imputed()
     assert len(table) == 0
     assert list(table.columns) == ["id", "node", "mean", "sd"]
+
+
+def test_summary_has_random_terms_but_no_nodes(make_result):
+    table = make_result(layer=False, terms=True).summary().set_index("quantity")
+    assert {"h2_trait", "var_polygenic", "var_random_trait_pen"} <= set(table.index)
+    assert np.isfinite(table.loc["var_random_trait_pen", "r_hat"])
 
 
 def test_summary_joins_moments_and_diagnostics(make_result):

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -219,6 +220,22 @@ def test_cross_validate__raises_on_no_omics(dataset):
     without = nnmm_jax.read_dataset(genotypes, None, phenotypes, "y")
     with pytest.raises(InputError, match="expected omics, found none"):
         cross_validate(without, BASELINES, seed=1)
+
+
+def test_cross_validate__raises_on_repeated_records(dataset):
+    repeated = dataclasses.replace(
+        dataset,
+        phenotype=np.append(dataset.phenotype, 1.0),
+        record_rows=np.append(dataset.record_rows, len(dataset.ids) - 1),
+    )
+    with pytest.raises(InputError, match=r"validation: repeated records .* are not supported"):
+        cross_validate(repeated, {}, seed=1, progress=False)
+
+
+def test_cross_validate__raises_on_baselines_of_absent_genotypes(dataset):
+    none = dataclasses.replace(dataset, genotypes=np.empty((len(dataset.ids), 0), np.int8))
+    with pytest.raises(InputError, match="a baseline on markers: data without markers"):
+        cross_validate(none, BASELINES, seed=1, progress=False)
 
 
 @pytest.fixture
