@@ -14,6 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from nnmm_jax import __version__
+from nnmm_jax.cli_flags import (
+    add_data_flags,
+    add_network_flags,
+    check_least,
+    files_of,
+    network_of,
+    read_data,
+)
 from nnmm_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,62 +44,51 @@ SIMULATION_FLAGS: tuple[tuple[str, int | float | str, str], ...] = (
 )
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors in the words of every other error of this command."""
+class Parser(argparse.ArgumentParser):
+    """A wrong flag is one line in the words of every other error; scripts use it too."""
 
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(2, f"nnmm: error: {message} (see {self.prog} --help)\n")
+        """Say what is wrong and exit with 2."""
+        program = Path(self.prog.split()[0]).name
+        self.exit(2, f"{program}: error: {message} (see {self.prog} --help)\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = _Parser(
+    parser = Parser(
         prog="nnmm",
-        usage="nnmm [-h] [--version] {fit,simulate} ...",
+        usage="nnmm [-h] [--version] {fit,prior,simulate} ...",
         description="Mixed-effect neural networks: genotypes -> omics -> phenotype.",
         epilog="nnmm COMMAND --help tells more about a command.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"nnmm_jax {__version__}")
     commands = parser.add_subparsers(
-        dest="command", prog="nnmm", required=True, metavar="{fit,simulate}"
+        dest="command", prog="nnmm", required=True, metavar="{fit,prior,simulate}"
     )
     _add_fit(commands)
+    _add_prior(commands)
     _add_simulate(commands)
     return parser
 
 
-def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
+def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "fit",
-        help="fit a network to three tables and write a folder of results",
+        help="fit a network to tables and write a folder of results",
         usage="nnmm fit --genotypes G --omics O --phenotypes P --trait NAME --out DIR [options]",
         description="Fit a network to genotypes, omics and phenotypes (csv, tsv, txt or parquet; "
         "rows are joined by id) and write posterior, tables and figures to a new folder.",
         allow_abbrev=False,
     )
-    data = parser.add_argument_group("data")
-    data.add_argument(
-        "--genotypes", required=True, metavar="G", help="dosages 0..2, one column a marker"
-    )
-    data.add_argument(
-        "--omics", metavar="O", help="one column a node, holes allowed; not needed with --latent"
-    )
-    data.add_argument(
-        "--phenotypes", required=True, metavar="P", help="the trait, fixed factors and covariates"
-    )
-    data.add_argument("--trait", required=True, metavar="NAME", help="column of the phenotypes")
-    data.add_argument(
-        "--id-column", metavar="NAME", help="id column of all tables (default: the first column)"
-    )
+    add_data_flags(parser)
     output = parser.add_argument_group("output")
     output.add_argument("--out", required=True, metavar="DIR", type=Path, help="folder to make")
     output.add_argument(
         "--overwrite", action="store_true", help="replace the results of an earlier fit in DIR"
     )
     output.add_argument("--quiet", action="store_true", help="say nothing but errors and warnings")
-    _add_network(parser.add_argument_group("network"))
+    add_network_flags(parser)
     sampler = parser.add_argument_group("sampler")
     for name, default, what in (
         ("warmup", 1000, "sweeps discarded"),
@@ -107,47 +104,33 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser.set_defaults(run=_fit)
 
 
-def _add_network(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument(
-        "--activation",
-        default="linear",
-        metavar="NAME",
-        help="linear (default), tanh, sigmoid, relu or leakyrelu",
+def _add_prior(commands: "argparse._SubParsersAction[Parser]") -> None:
+    parser = commands.add_parser(
+        "prior",
+        help="print what the priors imply, before the data are fitted",
+        usage="nnmm prior --phenotypes P --trait NAME [--genotypes G] [--omics O] [options]",
+        description="Draw from the priors of a network, and print quantiles of heritabilities and "
+        "variances that they imply; variances are relative to the observed one of the response. "
+        "Data and network have the flags of nnmm fit.",
+        allow_abbrev=False,
     )
-    group.add_argument(
-        "--marker-prior",
-        default="BayesC",
-        metavar="NAME",
-        help="prior of marker effects on nodes: BayesC (default) or RR-BLUP",
+    add_data_flags(parser)
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", metavar="FILE", type=Path, help="csv file to write the table to")
+    output.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
+    output.add_argument("--quiet", action="store_true", help="say nothing of the data")
+    add_network_flags(parser)
+    draws = parser.add_argument_group("draws")
+    draws.add_argument(
+        "--draws", type=int, default=1000, metavar="N", help="from the priors (default: 1000)"
     )
-    group.add_argument(
-        "--node-prior",
-        default="RR-BLUP",
-        metavar="NAME",
-        help="prior of node effects on the trait: RR-BLUP (default) or BayesC",
+    draws.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="of all random numbers (default: 0)"
     )
-    group.add_argument(
-        "--skip-prior",
-        metavar="NAME",
-        help="prior of direct marker effects on the trait (default: none)",
-    )
-    group.add_argument(
-        "--latent", type=int, default=0, metavar="K", help="number of latent nodes (default: 0)"
-    )
-    group.add_argument(
-        "--fixed-omics", metavar="FORMULA", help='fixed terms of the omics, such as "~ sex + batch"'
-    )
-    group.add_argument(
-        "--fixed-trait", metavar="FORMULA", help='fixed terms of the trait, such as "~ sex"'
-    )
-    group.add_argument(
-        "--no-standardize",
-        action="store_true",
-        help="apply the activation to omics in their own units",
-    )
+    parser.set_defaults(run=_prior)
 
 
-def _add_simulate(commands: "argparse._SubParsersAction[_Parser]") -> None:
+def _add_simulate(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "simulate",
         help="write a data set with its truth",
@@ -218,32 +201,17 @@ def run_command(
 
 
 def _fit(options: argparse.Namespace) -> None:
-    _check_counts(options)
+    check_least(options, warmup=0, samples=1, chains=1, latent=0, seed=0)
     # In the order of their cost: a wrong name is found before JAX works or data are read.
     from nnmm_jax.reports.folder import check_results_folder, write_results
 
     check_results_folder(options.out, overwrite=options.overwrite)
-    from nnmm_jax import Network, fit, read_dataset
-
-    network = Network(
-        activation=options.activation,
-        marker_prior=options.marker_prior,
-        node_prior=options.node_prior,
-        skip_prior=options.skip_prior,
-        latent=options.latent,
-        fixed_omics=options.fixed_omics,
-        fixed_trait=options.fixed_trait,
-        standardize=not options.no_standardize,
-    )
-    dataset = read_dataset(
-        options.genotypes,
-        options.omics,
-        options.phenotypes,
-        options.trait,
-        id_column=options.id_column,
-    )
+    network = network_of(options)
+    dataset = read_data(options, network)
     if not options.quiet:
         print("\n".join(dataset.report.lines()), file=sys.stderr)
+    from nnmm_jax import fit
+
     result = fit(
         dataset,
         network,
@@ -253,8 +221,7 @@ def _fit(options: argparse.Namespace) -> None:
         seed=options.seed,
         progress=not options.quiet,
     )
-    files = {name: getattr(options, name) for name in ("genotypes", "omics", "phenotypes")}
-    result = dataclasses.replace(result, run={**result.run, "files": files})
+    result = dataclasses.replace(result, run={**result.run, "files": files_of(options)})
     write_results(result, options.out, overwrite=options.overwrite)
     if warning := result.convergence_warning:
         print(f"nnmm: warning: {warning}", file=sys.stderr)
@@ -262,14 +229,27 @@ def _fit(options: argparse.Namespace) -> None:
         print("\n".join(_summary(result, options.out)))
 
 
-def _check_counts(options: argparse.Namespace) -> None:
-    least = {"warmup": 0, "samples": 1, "chains": 1, "latent": 0, "seed": 0}
-    for name, limit in least.items():
-        value = getattr(options, name)
-        if value is not None and value < limit:
-            raise InputError(f"--{name} must be at least {limit}, got {value}")
-    if options.omics is None and options.latent == 0:
-        raise InputError("the middle layer is empty: give --omics, or --latent, or both")
+def _prior(options: argparse.Namespace) -> None:
+    check_least(options, draws=1, latent=0, seed=0)
+    if options.out is not None:
+        _check_new_file(options.out, overwrite=options.overwrite)
+    network = network_of(options)
+    dataset = read_data(options, network)
+    if not options.quiet:
+        print("\n".join(dataset.report.lines()), file=sys.stderr)
+    from nnmm_jax import Model
+
+    found = Model(dataset, network).prior_predictive(options.draws, options.seed)
+    if options.out is not None:
+        found.summary().to_csv(options.out, index=False, float_format="%.7g")
+    print(found)
+
+
+def _check_new_file(file: Path, *, overwrite: bool) -> None:
+    if file.is_dir() or not file.absolute().parent.is_dir():
+        raise InputError(f"--out {file}: expected a file in a folder that exists")
+    if file.exists() and not overwrite:
+        raise InputError(f"{file} exists: choose another file, or say --overwrite")
 
 
 def _summary(result: "FitResult", folder: Path) -> list[str]:
@@ -279,9 +259,11 @@ def _summary(result: "FitResult", folder: Path) -> list[str]:
     low, high = h2.quantile((0.05, 0.95)).values
     parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
     ess = table[["ess_bulk", "ess_tail"]].to_numpy()
+    records = f" ({data['records']} records)" if data["repeatedly_phenotyped"] else ""
     return [
         f"data: {data['genotyped']} individuals, {data['markers']} markers, "
-        f"{data['omics_columns']} omics, {data['phenotyped']} phenotyped for {data['trait']}",
+        f"{data['omics_columns']} omics, {data['phenotyped']} phenotyped for {data['trait']}"
+        f"{records}",
         f"h2 of {data['trait']}: {float(h2.mean()):.3f} (90% interval {low:.3f} to {high:.3f})",
         f"convergence, {len(table)} quantities: largest R-hat {table['r_hat'].max():.3f}, "
         f"smallest ESS {ess.min():.0f}",

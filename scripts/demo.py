@@ -11,9 +11,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from nnmm_jax.cli import run_command
+from nnmm_jax.cli import Parser, run_command
 from nnmm_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,15 +23,8 @@ if TYPE_CHECKING:
 Row = tuple[str, str, str]  # quantity, value, what to compare it with
 
 
-class _Parser(argparse.ArgumentParser):
-    """A wrong flag is one line, like every other error."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"demo: error: {message} (see scripts/demo --help)\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="scripts/demo",
         description="Simulate families with genotypes, omics and phenotypes, hide some of them, "
         "fit a network and compare it with the truth. With --data: fit real files.",
@@ -71,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
             f"--{name}-prior",
             default=prior,
             metavar="NAME",
-            help=f"prior of {what}: BayesC or RR-BLUP",
+            help=f"prior of {what}, such as BayesC or RR-BLUP",
         )
     for name, count, what in (
         ("warmup", 1000, "sweeps discarded"),

@@ -11,9 +11,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from nnmm_jax.cli import run_command
+from nnmm_jax.cli import Parser, run_command
 from nnmm_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,15 +25,8 @@ if TYPE_CHECKING:
 COLUMNS = ("accuracy", "slope", "coverage", "width", "seconds", "R-hat", "ESS")
 
 
-class _Parser(argparse.ArgumentParser):
-    """A wrong flag is one line, like every other error."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"validate: error: {message} (see scripts/validate --help)\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="scripts/validate",
         description="Repeated K-fold cross-validation: phenotypes of a fold are hidden, once with "
         "its omics seen and once with them hidden too. Compares NN-MM, without and with a skip "
@@ -72,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
             f"--{name}-prior",
             default="RR-BLUP",
             metavar="NAME",
-            help=f"prior of {what}: BayesC or RR-BLUP",
+            help=f"prior of {what}, such as BayesC or RR-BLUP",
         )
     for name, count, what in (
         ("folds", 5, "folds of a repeat"),

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import nnmm_jax
-from nnmm_jax import cli
+from nnmm_jax import cli, cli_flags
 from nnmm_jax.network.activations import ACTIVATIONS
 from nnmm_jax.network.priors import PRIORS
 
@@ -43,11 +43,34 @@ def write(tables, folder):
     return flags
 
 
-def command(flags):
-    words = ["fit"]
-    for name, value in flags.items():
-        words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+def command(flags, name="fit"):
+    words = [name]
+    for flag, value in flags.items():
+        for one in value if isinstance(value, list) else [value]:
+            words += [f"--{flag}"] if one is True else [f"--{flag}", str(one)]
     return words
+
+
+def add_tables(flags, folder):
+    """Write a pedigree, a relationship matrix, its inverse and marker groups; return the flags."""
+    tables = {
+        "pedigree": pd.DataFrame(
+            {"id": IDS, "sire": [""] * 4 + IDS[:16], "dam": [""] * 4 + IDS[1:17]}
+        ),
+        "groups": pd.DataFrame({"marker": ["snp0", "snp1"], "group": ["cis", "cis"]}),
+        "lines": pd.DataFrame(np.eye(20) + 0.5, pd.Index(IDS, name="id"), IDS).reset_index(),
+    }
+    tables["lines_inverse"] = pd.DataFrame(
+        np.linalg.inv(np.eye(20) + 0.5), pd.Index(IDS, name="id"), IDS
+    ).reset_index()
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    return flags | {
+        "pedigree": folder / "pedigree.csv",
+        "relationship": f"K={folder / 'lines.csv'}",
+        "inverse-relationship": f"L = {folder / 'lines_inverse.csv'}",
+        "marker-groups": folder / "groups.csv",
+    }
 
 
 def assert_refused(capsys, folder, words, *fragments):
@@ -73,6 +96,24 @@ def assert_refused(capsys, folder, words, *fragments):
         ("marker-prior", "BayesZ", ["BayesZ", *PRIORS]),
         ("node-prior", "lasso", ["lasso", *PRIORS]),
         ("skip-prior", "lasso", ["lasso", *PRIORS]),
+        ("marker-prior", "BayesC(p=0.9)", ["--marker-prior: BayesC has", "pi, pi_counts", "'p'"]),
+        ("marker-prior", ["BayesC", "BayesA"], ["--marker-prior", "GROUP=PRIOR"]),
+        ("marker-prior", "GBLUP(relationship=K)", ["--marker-prior", "(none), found 'K'"]),
+        ("skip-prior", ["cis=BayesC", "cis=BayesA"], ["--skip-prior", "cis=BayesA"]),
+        ("node-prior", "BayesL(lambda2=-1)", ["--node-prior: BayesL: lambda2", "-1"]),
+        ("residual-omics", "df=1", ["--residual-omics: Residual: df", "1"]),
+        ("residual-trait", "sd=1", ["--residual-trait", "df, share, scale, variance", "'sd'"]),
+        ("random-omics", "sex(share=2)", ["--random-omics: Group: share", "2"]),
+        ("random-trait", ["sex", "sex(df=5)"], ["random_trait", "'sex' more than once"]),
+        ("relationship", "K", ["--relationship: expected NAME=FILE, found 'K'"]),
+        ("relationship", ["K=a.csv", "K=b.csv"], ["--relationship", "'K' more than once"]),
+        ("relationship", "K=nowhere.csv", ["'K'", "nowhere.csv"]),
+        ("inverse-relationship", "K=nowhere.csv", ["'K'", "nowhere.csv"]),
+        ("pedigree", "nowhere.csv", ["pedigree", "nowhere.csv"]),
+        ("marker-groups", "nowhere.csv", ["marker groups", "nowhere.csv"]),
+        ("weights", "heft", ["heft", "sex"]),
+        ("omics-weights", "sex", ["sex"]),
+        ("random-trait", "pen", ["--random-trait", "'sex'", "found 'pen'"]),
         ("samples", 0, ["--samples", "0"]),
         ("samples", -5, ["--samples", "-5"]),
         ("chains", 0, ["--chains", "0"]),
@@ -101,6 +142,38 @@ def test_fit__refuses_wrong_formulas(tables, tmp_path, capsys, flag, value, frag
     assert_refused(capsys, tmp_path, command(flags), *fragments)
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "fragments"),
+    [
+        ("random-trait", "sex", ["--random-trait", "'sex' is a relationship matrix and a column"]),
+        ("random-omics", "pedigree", ["--random-omics", "'pedigree' is the pedigree and the name"]),
+        ("marker-prior", "cis=BayesC", ["'cis', 'other'", "found 'cis'"]),
+    ],
+)
+def test_fit__refuses_names_of_two_things_and_half_of_the_groups(
+    tables, tmp_path, capsys, flag, value, fragments
+):
+    flags = add_tables(write(tables, tmp_path), tmp_path)
+    matrix = tmp_path / "lines.csv"
+    flags |= {"relationship": [f"sex={matrix}", f"pedigree={matrix}"], flag: value, "quiet": True}
+    assert_refused(capsys, tmp_path, command(flags), *fragments)
+
+
+@pytest.mark.parametrize(
+    ("without", "more", "fragments"),
+    [
+        (["genotypes"], {}, ["--genotypes, --pedigree or --relationship"]),
+        (["genotypes"], {"pedigree": "p.csv"}, ["--genotypes", "--marker-prior none"]),
+        (["genotypes", "omics"], {"skip-prior": "none"}, ["--omics", "--skip-prior"]),
+    ],
+)
+def test_fit__refuses_data_without_what_the_network_needs(
+    tables, tmp_path, capsys, without, more, fragments
+):
+    flags = {k: v for k, v in write(tables, tmp_path).items() if k not in without} | more
+    assert_refused(capsys, tmp_path, command(flags), *fragments)
+
+
 def repeat_first_row(table):
     return pd.concat([table, table.iloc[[0]]])
 
@@ -118,7 +191,6 @@ def put(row, column, value):
     [
         ("genotypes", repeat_first_row, ["genotypes.csv", "id00"]),
         ("omics", repeat_first_row, ["omics.csv", "id00"]),
-        ("phenotypes", repeat_first_row, ["phenotypes.csv", "id00"]),
         ("omics", lambda table: table.rename(index=str.upper), ["omics"]),
         ("phenotypes", lambda table: table.rename(index=str.upper), ["phenotypes"]),
         ("genotypes", put("id07", "snp3", "AA"), ["genotypes.csv", "snp3", "id07"]),
@@ -159,19 +231,19 @@ def test_fit__overwrites_only_results(tables, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "fragment"),
     [
-        ([], "required: {fit,simulate}"),
-        (["fit"], "--genotypes, --phenotypes, --trait, --out"),
-        (["fit", "--sampels", "9"], "--genotypes"),
+        ([], "required: {fit,prior,simulate}"),
+        (["fit"], "--phenotypes, --trait, --out"),
+        (["fit", "--sampels", "9"], "--phenotypes"),
+        (["prior"], "--phenotypes, --trait"),
         (["simulate", "--out", "x", "--individual", "9"], "--individual"),
         (["simulate", "--out", "x", "--markers", "many"], "--markers: invalid int value: 'many'"),
         (["predict"], "predict"),
     ],
 )
-def test_wrong_usage_is_one_line_after_the_usage(capsys, words, fragment):
+def test_wrong_usage_is_one_line(capsys, words, fragment):
     with pytest.raises(SystemExit, match="2"):
         cli.main(words)
-    usage, error = capsys.readouterr().err.splitlines()
-    assert usage.startswith("usage: nnmm")
+    (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith("nnmm: error: ")
     assert fragment in error
 
@@ -182,7 +254,9 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"nnmm_jax {nnmm_jax.__version__}\n"
 
 
-@pytest.mark.parametrize("words", [["--help"], ["fit", "--help"], ["fit", "--bogus"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["fit", "--help"], ["fit", "--bogus"], ["prior", "--help"]]
+)
 def test_help_and_wrong_flags_load_nothing_heavy(words):
     program = (
         "import sys\n"
@@ -206,20 +280,20 @@ def test_defaults_are_those_of_the_package():
     signature = inspect.signature(nnmm_jax.fit).parameters
     for name in ("warmup", "samples", "chains", "seed"):
         assert getattr(options, name) == signature[name].default
-    network = nnmm_jax.Network()
-    assert options.activation == network.activation
-    assert options.marker_prior == network.marker_prior.name
-    assert options.node_prior == network.node_prior.name
-    assert options.skip_prior is network.skip_prior
-    assert options.latent == network.latent
-    assert options.no_standardize is not network.standardize
+    options.omics = "o"
+    assert cli_flags.network_of(options) == nnmm_jax.Network()
+    prior = cli.build_parser().parse_args("prior --phenotypes p --trait y".split())
+    signature = inspect.signature(nnmm_jax.Model.prior_predictive).parameters
+    for name in ("draws", "seed"):
+        assert getattr(prior, name) == signature[name].default
     for name, default, _ in cli.SIMULATION_FLAGS:
         assert getattr(nnmm_jax.SimulationSettings(), name) == default
 
 
-def test_help_lists_every_activation_and_prior(capsys):
+@pytest.mark.parametrize("name", ["fit", "prior"])
+def test_help_lists_every_activation_and_prior(capsys, name):
     with pytest.raises(SystemExit, match="0"):
-        cli.main(["fit", "--help"])
+        cli.main([name, "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for name in (*ACTIVATIONS, *PRIORS):
         assert name in text
@@ -291,3 +365,116 @@ def test_fit__quiet_says_only_warnings_and_overwrites(tables, tmp_path, capsys, 
     assert list(result.posterior["node"].values) == ["latent1"]
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".csv") == ["out"]
+
+
+def load_settings(folder):
+    return json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]
+
+
+def test_fit__with_groups_terms_weights_and_repeated_records(tables, tmp_path, capsys):
+    phenotypes = tables["phenotypes"].assign(pen=list("abcde") * 4, heft=2.0)
+    again = phenotypes.iloc[[0, 0, 5]].assign(y=[0.5, 1.0, -1.0], heft=1.0)
+    tables["phenotypes"] = pd.concat([phenotypes, again])
+    flags = add_tables(write(tables, tmp_path), tmp_path) | {
+        "marker-prior": ["cis=BayesR(mixture=(0, 0.1, 1))", "other=BayesB(pi=0.9)"],
+        "node-prior": "BayesL",
+        "skip-prior": "GBLUP(share=0.1)",
+        "random-omics": ["L", "pedigree(share=0.1)"],
+        "random-trait": ["K(variance=0.2)", "pen", "id"],
+        "residual-trait": "df=5",
+        "weights": "heft",
+    }
+    assert cli.main(command(flags)) == 0
+    captured = capsys.readouterr()
+    assert "records of 'y': 22; individuals with more than one: 2" in captured.err
+    assert "19 phenotyped for y (22 records)" in captured.out
+    settings = load_settings(tmp_path / "out")
+    assert settings["marker_prior"]["cis"]["mixture"] == [0, 0.1, 1]
+    assert settings["marker_prior"]["other"]["pi"] == 0.9
+    assert [term["name"] for term in settings["random_trait"]] == ["Relationship", "Group", "Group"]
+    assert settings["residual_trait"]["df"] == 5
+    run = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    assert list(run["files"]["relationships"]) == ["K", "L"]
+    components = pd.read_csv(tmp_path / "out" / "variance_components.csv")["component"]
+    assert {
+        "var_polygenic",
+        "var_random_trait_K",
+        "var_random_trait_pen",
+        "var_random_node_L[leaf]",
+        "var_random_node_pedigree[root]",
+        "lambda2_node_effect",
+        "weights_marker_cis[leaf, 2]",
+        "scale_marker_effect_other[root]",
+    } <= set(components)
+    values = pd.read_csv(tmp_path / "out" / "breeding_values.csv")
+    parts = values[["ebv_mediated", "ebv_direct", "ebv_polygenic"]]
+    assert (parts.abs().max() > 0).all()
+    np.testing.assert_allclose(values["ebv"], parts.sum(axis=1), atol=1e-5)
+
+
+def test_fit__a_pedigree_and_nothing_else(tables, tmp_path, capsys):
+    flags = add_tables(write({"phenotypes": tables["phenotypes"]}, tmp_path), tmp_path)
+    flags = {k: v for k, v in flags.items() if "relationship" not in k and k != "marker-groups"}
+    flags |= {"random-trait": "pedigree", "fixed-trait": "~ sex"}
+    assert cli.main(command(flags)) == 0
+    assert "individuals, those of the pedigree: 20" in capsys.readouterr().err
+    out = tmp_path / "out"
+    values = pd.read_csv(out / "breeding_values.csv")
+    np.testing.assert_allclose(values["ebv"], values["ebv_polygenic"], rtol=1e-5)
+    assert list(values["id"]) == IDS
+    for name in ("node_effects", "marker_effects", "omics_imputed"):
+        assert pd.read_csv(out / f"{name}.csv").empty
+    assert (out / "figures" / "variance_shares.png").is_file()
+    assert "node" not in nnmm_jax.load(out).posterior.dims
+
+
+def test_prior_prints_what_the_priors_imply(tables, tmp_path, capsys):
+    flags = write(tables, tmp_path)
+    data = {name: flags[name] for name in ("genotypes", "omics", "phenotypes", "trait")}
+    words = command(data | {"skip-prior": "BayesA", "draws": 40, "seed": 3}, "prior")
+    file = tmp_path / "prior.csv"
+    assert cli.main([*words, "--out", str(file)]) == 0
+    captured = capsys.readouterr()
+    assert "individuals genotyped: 20" in captured.err
+    table = pd.read_csv(file)
+    assert list(table.columns) == ["quantity", "mean", "q05", "q25", "q50", "q75", "q95"]
+    assert {"h2_trait", "h2_node[leaf]"} <= set(table["quantity"])
+    assert captured.out.splitlines()[0].split() == list(table.columns)
+    model = nnmm_jax.Model(
+        nnmm_jax.read_dataset(*(flags[name] for name in data)),
+        nnmm_jax.Network(skip_prior="BayesA"),
+    )
+    expected = model.prior_predictive(40, 3).summary()
+    pd.testing.assert_frame_equal(table, expected, check_dtype=False, rtol=1e-5)
+
+
+def test_prior__overwrites_a_file_only_when_told(tables, tmp_path, capsys):
+    flags = write({"phenotypes": tables["phenotypes"]}, tmp_path)
+    add_tables({}, tmp_path)
+    words = ["prior", "--phenotypes", flags["phenotypes"], "--trait", "y", "--draws", "5"]
+    words += ["--pedigree", str(tmp_path / "pedigree.csv"), "--random-trait", "pedigree"]
+    file = tmp_path / "prior.csv"
+    file.write_text("mine")
+    assert_refused(capsys, tmp_path, [*words, "--out", str(file)], "prior.csv exists")
+    assert file.read_text() == "mine"
+    assert cli.main([*words, "--quiet", "--out", str(file), "--overwrite"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "h2_trait" in captured.out
+    assert "h2_trait" in set(pd.read_csv(file)["quantity"])
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "fragments"),
+    [
+        ("draws", 0, ["--draws", "0"]),
+        ("seed", -1, ["--seed", "-1"]),
+        ("out", "nowhere/prior.csv", ["nowhere/prior.csv"]),
+        ("out", ".", ["--out ."]),
+        ("skip-prior", "BayesZ", ["BayesZ"]),
+    ],
+)
+def test_prior__refuses(tables, tmp_path, capsys, flag, value, fragments):
+    flags = write(tables, tmp_path)
+    data = {name: flags[name] for name in ("genotypes", "omics", "phenotypes", "trait")}
+    assert_refused(capsys, tmp_path, command(data | {flag: value}, "prior"), *fragments)

@@ -1,0 +1,236 @@
+"""Flags for data and network, shared by the commands that have a model, and what they stand for.
+
+JAX and the other heavy imports are inside the functions that need them.
+"""
+
+import argparse
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+from nnmm_jax.errors import InputError, shortlist
+from nnmm_jax.network.parse import (
+    check_columns,
+    parse_prior,
+    parse_priors,
+    parse_residual,
+    parse_term,
+)
+from nnmm_jax.network.priors import GBLUP, PRIORS
+
+if TYPE_CHECKING:
+    from nnmm_jax import Dataset, Network
+    from nnmm_jax.data import Relationship
+
+_FILES = ("genotypes", "omics", "phenotypes", "pedigree", "marker_groups")
+
+
+def add_data_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say which tables to read."""
+    group = parser.add_argument_group("data")
+    for name, value, needed, what in (
+        ("genotypes", "G", False, "dosages 0..2, one column a marker"),
+        ("omics", "O", False, "one column a node, holes allowed"),
+        ("phenotypes", "P", True, "the trait, fixed factors, covariates; records may repeat an id"),
+        ("trait", "NAME", True, "column of the phenotypes"),
+        ("id-column", "NAME", False, "id column of all tables (default: the first column)"),
+        ("pedigree", "FILE", False, "animal, sire, dam"),
+        ("marker-groups", "FILE", False, "columns marker, group and, if groups differ, node"),
+        ("weights", "COLUMN", False, "of the phenotypes: residual weights of the trait's records"),
+        ("omics-weights", "COLUMN", False, "of the phenotypes: residual weights of the omics"),
+    ):
+        group.add_argument(f"--{name}", metavar=value, required=needed, help=what)
+    for name, is_inverse, what in (
+        ("relationship", False, "matrix among individuals, square or id1, id2, value; repeatable"),
+        ("inverse-relationship", True, "the same, given as its inverse; repeatable"),
+    ):
+        group.add_argument(
+            f"--{name}",
+            metavar="NAME=FILE",
+            action="append",
+            dest="relationships",
+            type=_marked(is_inverse),
+            help=what,
+        )
+
+
+def _marked(is_inverse: bool) -> Callable[[str], tuple[str, bool]]:
+    """Both flags fill one list: the first matrix may say who the individuals are."""
+    return lambda text: (text, is_inverse)
+
+
+def add_network_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that describe a network."""
+    group = parser.add_argument_group(
+        "network",
+        f"PRIOR is one of {', '.join(PRIORS)}, with hyperparameters as BayesC(pi=0.95, df=5); for "
+        "groups of markers GROUP=PRIOR, once for each group. TERM is pedigree, the name of a "
+        "relationship or a column of the phenotypes, with hyperparameters as pen(share=0.1).",
+    )
+    group.add_argument(
+        "--activation",
+        default="linear",
+        metavar="NAME",
+        help="linear (default), tanh, sigmoid, relu or leakyrelu",
+    )
+    for name, action, value, what in (
+        ("marker-prior", "append", "PRIOR", "marker effects on nodes (default: BayesC), or none"),
+        ("node-prior", "store", "PRIOR", "node effects on the trait (default: RR-BLUP)"),
+        ("skip-prior", "append", "PRIOR", "direct marker effects on the trait (default: none)"),
+        ("random-omics", "append", "TERM", "random term of the omics; repeatable"),
+        ("random-trait", "append", "TERM", "random term of the trait; repeatable"),
+        ("residual-omics", "store", "KEYS", "prior of residual variances, as df=5,scale=0.7"),
+        ("residual-trait", "store", "KEYS", "the same of the trait"),
+        ("fixed-omics", "store", "FORMULA", 'fixed terms of the omics, such as "~ sex + batch"'),
+        ("fixed-trait", "store", "FORMULA", 'fixed terms of the trait, such as "~ sex"'),
+    ):
+        group.add_argument(f"--{name}", action=action, metavar=value, help=what)
+    group.add_argument(
+        "--latent", type=int, default=0, metavar="K", help="number of latent nodes (default: 0)"
+    )
+    group.add_argument(
+        "--no-standardize",
+        action="store_true",
+        help="apply the activation to omics in their own units",
+    )
+
+
+def check_least(options: argparse.Namespace, **least: int) -> None:
+    """Refuse numbers that are too small.
+
+    Raises
+    ------
+    InputError
+        If the value of a flag is below its limit.
+    """
+    for name, limit in least.items():
+        value = getattr(options, name)
+        if value is not None and value < limit:
+            raise InputError(f"--{name} must be at least {limit}, got {value}")
+
+
+def network_of(options: argparse.Namespace) -> "Network":
+    """Build the network that the flags describe; columns of random terms are not yet checked.
+
+    Raises
+    ------
+    InputError
+        If a flag cannot be used, or nothing explains the trait.
+    """
+    from nnmm_jax import Network
+
+    given: dict[str, Any] = {}
+    for name in ("marker", "skip"):
+        if (texts := getattr(options, f"{name}_prior")) is not None:
+            given[f"{name}_prior"] = parse_priors(texts, flag=f"--{name}-prior")
+    if options.node_prior is not None:
+        given["node_prior"] = parse_prior(options.node_prior, flag="--node-prior")
+    matrices = relationship_files(options)
+    for layer in ("omics", "trait"):
+        if (text := getattr(options, f"residual_{layer}")) is not None:
+            given[f"residual_{layer}"] = parse_residual(text, flag=f"--residual-{layer}")
+        given[f"random_{layer}"] = tuple(
+            parse_term(text, flag=f"--random-{layer}", relationships=matrices)
+            for text in getattr(options, f"random_{layer}") or ()
+        )
+    network = Network(
+        activation=options.activation,
+        latent=options.latent,
+        fixed_omics=options.fixed_omics,
+        fixed_trait=options.fixed_trait,
+        standardize=not options.no_standardize,
+        **given,
+    )
+    _check_sources(options, network)
+    _check_matrices(network, matrices)
+    return network
+
+
+def _check_sources(options: argparse.Namespace, network: "Network") -> None:
+    has_layer = options.omics is not None or network.latent > 0
+    if not has_layer and network.skip_prior is None and not network.random_trait:
+        raise InputError(
+            "the middle layer is empty: give --omics, or --latent, or both; or fit the trait "
+            "directly with --skip-prior or --random-trait"
+        )
+    if options.genotypes is not None:
+        return
+    if options.pedigree is None and not options.relationships:
+        raise InputError("nobody is described: give --genotypes, --pedigree or --relationship")
+    if has_layer and options.marker_prior is None:
+        raise InputError(
+            "there are no marker effects without --genotypes: say --marker-prior none, and for "
+            "instance --random-omics pedigree"
+        )
+
+
+def _check_matrices(network: "Network", known: Collection[str]) -> None:
+    for flag, priors in (
+        ("--marker-prior", network.marker_priors),
+        ("--skip-prior", network.skip_priors),
+    ):
+        for prior in priors.values():
+            name = prior.relationship if isinstance(prior, GBLUP) else None
+            if name is not None and name not in known:
+                raise InputError(
+                    f"{flag}: expected the name of a relationship matrix ({shortlist(known)}), "
+                    f"found {name!r}; give it with --relationship"
+                )
+
+
+def relationship_files(options: argparse.Namespace) -> dict[str, tuple[str, bool]]:
+    """Files of relationship matrices by name, and whether they hold the inverse.
+
+    Raises
+    ------
+    InputError
+        If a name or a file is missing, or a name comes twice.
+    """
+    found: dict[str, tuple[str, bool]] = {}
+    for text, is_inverse in options.relationships or ():
+        flag = "--inverse-relationship" if is_inverse else "--relationship"
+        name, _, file = (part.strip() for part in text.partition("="))
+        if not name or not file:
+            raise InputError(f"{flag}: expected NAME=FILE, found {text!r}")
+        if name in found:
+            raise InputError(f"{flag}: expected every name once, found {name!r} more than once")
+        found[name] = (file, is_inverse)
+    return found
+
+
+def read_data(options: argparse.Namespace, network: "Network") -> "Dataset":
+    """Read the tables, and check that they have the columns of the network's random terms.
+
+    Raises
+    ------
+    InputError
+        If a table cannot be used, or a random term is not there, or is two things.
+    """
+    from nnmm_jax import read_dataset
+    from nnmm_jax.data import read_relationship
+
+    matrices: dict[str, str | Relationship] = {
+        name: read_relationship(file, inverse=True, name=name) if is_inverse else file
+        for name, (file, is_inverse) in relationship_files(options).items()
+    }
+    dataset = read_dataset(
+        options.genotypes,
+        options.omics,
+        options.phenotypes,
+        options.trait,
+        id_column=options.id_column,
+        pedigree=options.pedigree,
+        relationships=matrices,
+        weights=options.weights,
+        omics_weights=options.omics_weights,
+        marker_groups=options.marker_groups,
+    )
+    columns = [str(column) for column in dataset.covariates.columns]
+    check_columns(network.random_omics, columns, flag="--random-omics")
+    check_columns(network.random_trait, columns, flag="--random-trait")
+    return dataset
+
+
+def files_of(options: argparse.Namespace) -> dict[str, object]:
+    """Say which files were read, for the record of a run."""
+    matrices = {name: file for name, (file, _) in relationship_files(options).items()}
+    return {name: getattr(options, name) for name in _FILES} | {"relationships": matrices}
