@@ -1,5 +1,6 @@
 """What the README shows must run, and what it says of files and options must be so."""
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 import nnmm_jax
 from nnmm_jax import cli
+from nnmm_jax.network.priors import PRIORS, RRBLUP, BayesA
 from nnmm_jax.reports.folder import TABLES
 
 ROOT = Path(__file__).parents[1]
@@ -32,12 +34,12 @@ def test_every_block_is_known():
 
 def test_code_runs_in_the_order_of_the_page(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    fit = nnmm_jax.fit
+    fit = nnmm_jax.Model.fit
 
-    def short_fit(data, network, **options):
-        return fit(data, network, **(options | SHORT))
+    def short_fit(model, **options):
+        return fit(model, **(options | SHORT))
 
-    monkeypatch.setattr(nnmm_jax, "fit", short_fit)
+    monkeypatch.setattr(nnmm_jax.Model, "fit", short_fit)
     names = {}
     for language, text in BLOCKS:
         if language == "python":
@@ -48,6 +50,9 @@ def test_code_runs_in_the_order_of_the_page(tmp_path, monkeypatch, capsys):
                 assert cli.main(words[1:] + SMALL * (words[1] == "simulate")) == 0
     printed = capsys.readouterr().out
     assert "results: results" in printed
+    assert "results: animal_model" in printed
+    assert "var_polygenic" in printed
+    assert set(names["model"].network.marker_prior) == {"first", "rest"}
     assert "ebv_sd" in printed
     assert "h2_trait" in printed
     assert names["again"].run["seed"] == 1
@@ -70,10 +75,33 @@ def test_columns_are_those_of_the_tables(make_result, name):
 
 
 def test_components_are_all_defined(make_result):
-    result = make_result(individuals=8, bayesc=True, skip=True)
+    result = make_result(individuals=8, bayesc=True, skip=True, terms=True, groups=True)
     components = result.variance_components()["component"].str.replace(r"\[.*\]", "", regex=True)
+    components = components.replace(
+        {"_(pedigree|pen)$": "_TERM", "_(cis|trans)$": "", "^lambda2_": "var_"}, regex=True
+    )
     section = README.split("### What is reported", 1)[1].split("\n## ", 1)[0]
-    assert set(components) <= set(re.findall(r"`(\w+)(?:\[l\])?`", section))
+    assert set(components) <= set(re.findall(r"`(\w+)(?:\[[l, k]+\])?`", section))
+
+
+def hyperparameters(prior):
+    return {field.name for field in dataclasses.fields(prior)}
+
+
+def test_priors_and_hyperparameters_are_all_in_the_table():
+    table = README.split("**Priors.**", 1)[1].split("\n\n", 2)[1]
+    rows = dict(re.findall(r"^\| ([\w-]+) \|(.*)$", table, re.MULTILINE))
+    assert set(rows) == {*PRIORS, "name"}
+    shared = {  # what a row may leave to another
+        "as RR-BLUP": hyperparameters(RRBLUP),
+        "as BayesA": hyperparameters(BayesA),
+        "π as BayesB": {"pi", "pi_counts"},
+    }
+    for name, prior in PRIORS.items():
+        found = set(re.findall(r"`(\w+)`", rows[name]))
+        for phrase, fields in shared.items():
+            found |= fields if phrase in rows[name] else set()
+        assert found == hyperparameters(prior), name
 
 
 def test_options_and_defaults_are_those_of_the_command(capsys):
@@ -88,9 +116,15 @@ def test_options_and_defaults_are_those_of_the_command(capsys):
     )
     counts = f"{options.warmup}, {options.samples}, {options.chains}"
     assert f"| sweeps discarded, sweeps kept of every chain, chains | {counts} |" in table
-    for name in ("activation", "marker_prior", "node_prior", "latent"):
-        row = re.search(rf"\| `--{name.replace('_', '-')}` .*", table).group(0)
-        assert row.endswith(f"| {getattr(options, name)} |")
+    network = nnmm_jax.Network()
+    for name, default in (
+        ("activation", network.activation),
+        ("marker-prior", network.marker_prior.name),
+        ("node-prior", network.node_prior.name),
+        ("latent", network.latent),
+    ):
+        row = re.search(rf"\| `--{name}` .*", table).group(0)
+        assert row.endswith(f"| {default} |")
 
 
 def test_links_lead_somewhere():
