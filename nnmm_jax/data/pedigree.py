@@ -1,5 +1,7 @@
 """Pedigrees: read, checked, parents put before offspring, with inbreeding and factors of A⁻¹."""
 
+import re
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -20,6 +22,7 @@ from nnmm_jax.errors import InputError, shortlist
 
 # How a parent that is not known is spelled.
 UNKNOWN = frozenset({*MISSING, "", "0", "."})
+WHOLE_DECIMAL = re.compile(r"\d+\.0+")
 
 PARENT_NAMES = (("sire", "father"), ("dam", "mother"))
 
@@ -238,8 +241,9 @@ def _three_columns(table: pd.DataFrame, name: str) -> tuple[list[str], list[str]
             f"{shortlist(table.columns)}; name both or neither"
         )
     columns = [at if at is not None else j for j, at in enumerate(named)]
-    sires, dams = (_parent_ids(table.iloc[:, j], name) for j in columns)
     animals = table.index.tolist()
+    known = frozenset(animals)
+    sires, dams = (_parent_ids(table.iloc[:, j], name, known) for j in columns)
     if wrong := [label for label in animals if label in UNKNOWN]:
         raise InputError(
             f"{name}: expected ids of animals, found {shortlist(wrong)}, which stands for an "
@@ -248,7 +252,7 @@ def _three_columns(table: pd.DataFrame, name: str) -> tuple[list[str], list[str]
     return animals, sires, dams
 
 
-def _parent_ids(column: pd.Series, name: str) -> list[str]:
+def _parent_ids(column: pd.Series, name: str, animals: Container[str]) -> list[str]:
     """Ids as text; whole decimals are what pandas makes of integers with holes."""
     ids = []
     for animal, value in column.items():
@@ -263,6 +267,9 @@ def _parent_ids(column: pd.Series, name: str) -> list[str]:
                 )
             value = int(value)
         text = str(value).strip()
+        # Whole decimals as text: how pandas writes integers with holes to a file.
+        if text not in animals and WHOLE_DECIMAL.fullmatch(text):
+            text = text.split(".")[0]
         ids.append("" if text in UNKNOWN else text)
     return ids
 

@@ -269,9 +269,11 @@ class TermArrays:
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["level", "everyone", "sire", "dam", "root_precision", "diagonal", "hyper"],
+    data_fields=[
+        "level", "everyone", "owner", "part", "sire", "dam", "root_precision", "diagonal", "hyper",
+    ],
     meta_fields=["name", "label", "genetic"],
-)
+)  # fmt: skip
 @dataclass(frozen=True)
 class RandomArrays:
     """Random effects whose precision is sparse: independent levels, or the animals of a pedigree.
@@ -283,8 +285,9 @@ class RandomArrays:
     ----------
     level : (record,) int
         Level of each record.
-    everyone : (individual,) int
-        Level of each individual; -1 where it has none (its effect counts as 0).
+    everyone, owner, part : (all records,) int, int and float
+        Level, individual and share in that individual of all records, those without a phenotype
+        too: an individual's value is the mean over its records.
     sire, dam : (level,) int or None
         Rows of the parents; the number of levels where a parent is unknown.
     root_precision : (level,)
@@ -300,6 +303,8 @@ class RandomArrays:
 
     level: Array
     everyone: Array
+    owner: Array
+    part: Array
     sire: Array | None
     dam: Array | None
     root_precision: Array
@@ -308,6 +313,11 @@ class RandomArrays:
     name: str
     label: str
     genetic: bool
+
+    def individual_values(self, effects: Array, n: int) -> Array:
+        """Values (response, individual) of effects (response, level) for all n individuals."""
+        zero = jnp.zeros((effects.shape[0], n), effects.dtype)
+        return zero.at[:, self.owner].add(self.part * effects[:, self.everyone])
 
     @property
     def n_levels(self) -> int:

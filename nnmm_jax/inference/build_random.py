@@ -21,12 +21,14 @@ class Layer:
     ----------
     place : str
         ``marker`` (layer 1 -> 2) or ``skip`` (2 -> 3): first part of the names of marker terms.
-    rows : (record,) int
-        Individual of each record.
-    needed : (record,) bool
-        Records with data: where a random term's level must be known.
+    records : (record,) int
+        Which of all records of the data set have data, the layer's records.
+    owner : (all records,) int
+        Individual of each.
+    needed : (all records,) bool
+        Records where a random term's level must be known.
     covariates : DataFrame
-        Of the records.
+        Of all records.
     root : (record,) or None
         Square roots of known residual weights.
     design : FixedDesign
@@ -36,13 +38,19 @@ class Layer:
     """
 
     place: str
-    rows: np.ndarray
+    records: np.ndarray
+    owner: np.ndarray
     needed: np.ndarray
     covariates: pd.DataFrame
     root: np.ndarray | None
     design: FixedDesign
     responses: Responses
     node_names: tuple[str, ...] | None
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Individual (record,) of each of the layer's records."""
+        return np.asarray(self.owner[self.records])
 
 
 def pedigree_term(
@@ -69,6 +77,8 @@ def pedigree_term(
     return RandomArrays(
         level=jnp.asarray(rows[layer.rows]),
         everyone=jnp.asarray(rows),
+        owner=jnp.arange(len(rows)),
+        part=jnp.ones(len(rows), dtype),
         sire=jnp.asarray(np.where(pedigree.sire < 0, m, pedigree.sire)),
         dam=jnp.asarray(np.where(pedigree.dam < 0, m, pedigree.dam)),
         root_precision=jnp.asarray(np.sqrt(inverse), dtype),
@@ -84,16 +94,13 @@ def group_term(
     dataset: Dataset, layer: Layer, term: Group, share: float, name: str
 ) -> RandomArrays:
     """Independent effects of the levels of a column."""
-    level = _levels(dataset, layer, term)
-    m, dtype = int(level.max()) + 1, jnp.result_type(float)
-    everyone = np.full(len(dataset.ids), -1)
-    everyone[layer.rows] = level
-    several = np.zeros(len(everyone), dtype=bool)
-    several[layer.rows[everyone[layer.rows] != level]] = True
-    everyone[several] = -1  # records of one individual in different groups
+    everyone = _levels(dataset, layer, term)
+    m, dtype = int(everyone.max()) + 1, jnp.result_type(float)
     return RandomArrays(
-        level=jnp.asarray(level),
+        level=jnp.asarray(everyone[layer.records]),
         everyone=jnp.asarray(everyone),
+        owner=jnp.asarray(layer.owner),
+        part=jnp.asarray(1.0 / np.bincount(layer.owner)[layer.owner], dtype),
         sire=None,
         dam=None,
         root_precision=jnp.ones(m, dtype),
@@ -106,9 +113,20 @@ def group_term(
 
 
 def _levels(dataset: Dataset, layer: Layer, term: Group) -> np.ndarray:
-    """Level of each record; records without data and without a level get one of their own."""
+    """Level of each of all records; those without data and without one get one of their own.
+
+    Levels that only records without data have are drawn from the prior: predictions then hold
+    their uncertainty.
+    """
+    varying = dataset.varying_columns
+    if layer.place == "marker" and term.column in varying:
+        raise InputError(
+            f"Group({term.column!r}) of the omics: expected one value for each individual, found "
+            f"different ones among the records of {varying[term.column]!r}; leave it out here, or "
+            "make it constant within an individual"
+        )
     if term.column == "id" and "id" not in layer.covariates.columns:
-        values = pd.Series(dataset.ids[layer.rows])
+        values = pd.Series(dataset.ids[layer.owner])
     elif term.column in layer.covariates.columns:
         values = layer.covariates[term.column].reset_index(drop=True)
     else:
@@ -119,7 +137,7 @@ def _levels(dataset: Dataset, layer: Layer, term: Group) -> np.ndarray:
     missing = values.isna().to_numpy()
     wrong = missing & layer.needed
     if wrong.any():
-        ids = dataset.ids[layer.rows[wrong]]
+        ids = dataset.ids[layer.owner[wrong]]
         raise InputError(
             f"Group({term.column!r}): expected a value for every record with data, found none "
             f"for {shortlist(ids)}; fill it in or remove the records"

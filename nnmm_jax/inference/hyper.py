@@ -15,6 +15,7 @@ from nnmm_jax.inference.arrays import EffectHyper, ResidualHyper
 from nnmm_jax.network.priors import BayesA, BayesL, CommonVariance, Prior, Residual
 
 DEFAULT_SHARE = 0.5  # of all sets of effects together
+LEAST_RESIDUAL = 1e-6  # a smaller share of the residual is a rounding error of shares that sum to 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +52,20 @@ def resolve_shares(
     default = DEFAULT_SHARE / max(len(priors), 1)
     shares = [default if prior.share is None else prior.share for prior in priors]
     left = 1.0 - sum(shares)
-    if left <= 0:
+    if left < LEAST_RESIDUAL:
         raise InputError(
             f"priors of the {layer}: expected shares of variance that leave some for the residual, "
             f"found a sum of {sum(shares):g} (sets without a share have {default:g}); lower them"
         )
-    return shares, left if residual.share is None else residual.share
+    if residual.share is None:
+        return shares, left
+    stated = sum(prior.share for prior in priors if prior.share is not None) + residual.share
+    if stated > 1.0 + LEAST_RESIDUAL:
+        raise InputError(
+            f"priors of the {layer}: expected shares of variance of at most 1 together, found a "
+            f"sum of {stated:g} with the residual's {residual.share:g}; lower them"
+        )
+    return shares, residual.share
 
 
 def _scale_of_mean(df: float, mean: np.ndarray) -> np.ndarray:

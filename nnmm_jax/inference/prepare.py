@@ -107,11 +107,34 @@ def _check(dataset: Dataset, network: Network) -> None:
             "the network has no middle layer: give omics, or latent nodes (latent=K), or fit the "
             "trait directly with a skip_prior or random_trait"
         )
+    if dataset.omics.shape[1] + network.latent == 0:
+        _check_direct(network)
     latent = latent_names(network)
     taken = [name for name in latent if name in set(dataset.omics_names)]
     if taken:
         raise InputError(
             f"omics column {taken[0]!r} has the name of a latent node: rename it in the omics table"
+        )
+
+
+_OF_MIDDLE_LAYER = (
+    "marker_prior", "node_prior", "activation", "fixed_omics", "random_omics", "residual_omics"
+)  # fmt: skip
+
+
+def _check_direct(network: Network) -> None:
+    """Nothing was said of a middle layer that is not there."""
+    usual = Network()
+    said = [
+        name
+        for name in _OF_MIDDLE_LAYER
+        if getattr(network, name) not in (getattr(usual, name), None)
+    ]
+    if said:
+        raise InputError(
+            f"{said[0]}: there are no omics and no latent nodes that it could be about; where the "
+            "trait is fitted directly, marker effects have the skip_prior and random terms are "
+            "random_trait"
         )
 
 
@@ -146,6 +169,7 @@ def _omics_layer(
     names = (*(str(name) for name in dataset.omics_names), *latent_names(network))
     layer = Layer(
         "marker",
+        np.arange(z.shape[1]),
         np.arange(z.shape[1]),
         needed,
         dataset.individual_covariates,
@@ -208,9 +232,10 @@ def _trait_layer(
         node_hyper = effect_hyper(node_prior, responses, shares.pop(0), activated, factor)
     layer = Layer(
         "skip",
-        dataset.record_rows[records],
-        np.ones(len(records), dtype=bool),
-        dataset.covariates.iloc[records],
+        records,
+        dataset.record_rows,
+        needed,
+        dataset.covariates,
         root,
         fixed,
         responses,

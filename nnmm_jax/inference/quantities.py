@@ -68,7 +68,7 @@ def layer_values(key: Array, state: LayerState, arrays: LayerArrays, n: int) -> 
         else:
             markers = markers + value
     for effects, group in zip(state.random, arrays.random, strict=True):
-        value = jnp.where(group.everyone >= 0, effects.coef[:, group.everyone], 0.0)
+        value = group.individual_values(effects.coef, n)
         if group.genetic:
             polygenic = polygenic + value
         else:

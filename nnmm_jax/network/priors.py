@@ -25,6 +25,13 @@ def _positive(name: str, **values: float | None) -> None:
             raise InputError(f"{name}: {what} must be positive, got {value}")
 
 
+def _one_of(name: str, **values: object) -> None:
+    """Refuse two ways of saying the same thing: one would be ignored."""
+    given = [what for what, value in values.items() if value is not None]
+    if len(given) > 1:
+        raise InputError(f"{name}: expected {given[0]} or {given[1]}, found both; give one of them")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prior:
     """What all effect priors share.
@@ -95,6 +102,7 @@ class CommonVariance(Prior):
         """Check the variance's prior."""
         super().__post_init__()
         _positive(self.name, df=self.df, scale=self.scale, variance=self.variance)
+        _one_of(self.name, variance=self.variance, scale=self.scale)
         if self.scale is None and self.variance is None and not self.df > 2:
             raise InputError(
                 f"{self.name}: df must exceed 2 (prior mean exists) where scale is not given, "
@@ -164,6 +172,8 @@ class _Spike(Prior):
                 f"got {self.pi} (for pi = 0 use {without})"
             )
         _check_counts(self.name, "pi_counts", self.pi_counts, 2)
+        stated = None if self.pi_counts == (1.0, 1.0) else self.pi_counts
+        _one_of(self.name, pi=self.pi, pi_counts=stated)
 
     @property
     def multipliers(self) -> tuple[float, ...]:
@@ -240,6 +250,7 @@ class BayesA(Prior):
         """Check the variances' prior."""
         super().__post_init__()
         _positive(self.name, df=self.df, scale=self.scale, shape=self.shape, rate=self.rate)
+        _one_of(self.name, scale=self.scale, rate=self.rate)
         if not self.df > 2:
             raise InputError(f"{self.name}: df must exceed 2 (prior mean exists), got {self.df}")
 
@@ -298,6 +309,7 @@ class BayesL(Prior):
         """Check lambda and its prior."""
         super().__post_init__()
         _positive(self.name, lambda2=self.lambda2, shape=self.shape, rate=self.rate)
+        _one_of(self.name, lambda2=self.lambda2, rate=self.rate)
         if self.lambda2 is None and self.rate is None and not self.shape > 1:
             raise InputError(
                 f"BayesL: shape must exceed 1 where rate is not given, got {self.shape}"
@@ -339,6 +351,7 @@ class BayesR(CommonVariance):
         increasing = all(low < high for low, high in pairwise(mixture))
         if len(mixture) < 2 or mixture[0] != 0.0 or not increasing:
             raise InputError(f"BayesR: mixture must start at 0 and increase, got {self.mixture}")
+        _one_of("BayesR", weights=self.weights, weight_counts=self.weight_counts)
         counts = self.weight_counts
         counts = (1.0,) * len(mixture) if counts is None else tuple(float(c) for c in counts)
         _check_counts("BayesR", "weight_counts", counts, len(mixture))
@@ -349,7 +362,8 @@ class BayesR(CommonVariance):
                 raise InputError(f"BayesR: weights must sum to 1, got {sum(weights)}")
             object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "mixture", mixture)
-        object.__setattr__(self, "weight_counts", counts)
+        if self.weights is None:
+            object.__setattr__(self, "weight_counts", counts)
 
     @property
     def multipliers(self) -> tuple[float, ...]:
@@ -359,8 +373,10 @@ class BayesR(CommonVariance):
     @property
     def component_counts(self) -> tuple[float, ...] | None:
         """Dirichlet prior of the weights, if they are estimated."""
+        if self.weights is not None:
+            return None
         assert self.weight_counts is not None
-        return tuple(self.weight_counts) if self.weights is None else None
+        return tuple(self.weight_counts)
 
     @property
     def expected_weights(self) -> tuple[float, ...]:
@@ -407,6 +423,7 @@ class Residual:
     def __post_init__(self) -> None:
         """Check the values."""
         _positive("Residual", df=self.df, scale=self.scale, variance=self.variance)
+        _one_of("Residual", variance=self.variance, scale=self.scale)
         if self.share is not None and not 0 < self.share < 1:
             raise InputError(f"Residual: share must lie between 0 and 1, got {self.share}")
         if self.scale is None and self.variance is None and not self.df > 2:
@@ -434,4 +451,8 @@ def prior_by_name(name: str) -> Prior:
 
 def as_prior(value: str | Prior) -> Prior:
     """Turn a prior's name into the prior; a prior is returned as it is."""
-    return value if isinstance(value, Prior) else prior_by_name(value)
+    if isinstance(value, Prior):
+        return value
+    if not isinstance(value, str):
+        raise InputError(f"expected a prior such as 'BayesC' or BayesC(pi=0.95), found {value!r}")
+    return prior_by_name(value)

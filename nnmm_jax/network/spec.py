@@ -91,7 +91,8 @@ class Network:
         if isinstance(self.node_prior, GBLUP) and self.node_prior.relationship is not None:
             raise InputError("node_prior: a relationship matrix cannot take the place of the nodes")
         for layer in ("random_omics", "random_trait"):
-            terms = tuple(getattr(self, layer))
+            terms = getattr(self, layer)
+            terms = (terms,) if isinstance(terms, RandomTerm) else tuple(terms)
             _check_terms(layer, terms)
             object.__setattr__(self, layer, terms)
         _check_shares("omics", [*self.marker_priors.values(), *self.random_omics])
@@ -152,7 +153,7 @@ def _check_labels(what: str, labels: list[str]) -> None:
 
 def _check_shares(layer: str, priors: list[Prior]) -> None:
     total = sum(prior.share for prior in priors if prior.share is not None)
-    if total >= 1:
+    if total > 1 - 1e-6:
         raise InputError(
             f"priors of the {layer}: expected shares of variance that leave some for the "
             f"residual, found a sum of {total:g}; lower them"

@@ -191,3 +191,17 @@ def test_real_pedigree_of_pigs() -> None:
     # A⁻¹ times columns of A gives columns of the identity.
     columns = pedigree.relationship(np.arange(6473))[:, rows[:5]]
     np.testing.assert_allclose(pedigree.inverse() @ columns, unit, atol=1e-11)
+
+
+@pytest.mark.parametrize("unknown", [None, 0])
+def test_parents_that_pandas_wrote_as_decimals_are_the_animals(tmp_path, unknown):
+    """Integer ids with holes become 1.0 in a file; no animal 1.0 is invented."""
+    table = pd.DataFrame({"id": [1, 2, 3], "sire": [unknown, unknown, 1.0], "dam": [None, None, 2]})
+    table = table.astype({"sire": float})
+    table.to_csv(tmp_path / "pedigree.csv", index=False)
+    assert "1.0" in (tmp_path / "pedigree.csv").read_text()
+    pedigree = read_pedigree(tmp_path / "pedigree.csv")
+    assert list(pedigree.ids) == ["1", "2", "3"]
+    assert pedigree.n_added == 0
+    assert (pedigree.sire[2], pedigree.dam[2]) == (0, 1)
+    np.testing.assert_array_equal(pedigree.sire[:2], -1)

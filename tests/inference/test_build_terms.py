@@ -133,23 +133,72 @@ def test_sparse_pedigree__raises_on_fully_inbred_parents(dataset):
     data = dataset(rich=True)
     none = dataclasses.replace(data.pedigree, mendelian=0.0 * data.pedigree.mendelian)
     inbred = dataclasses.replace(data, pedigree=none)
-    with pytest.raises(InputError, match="fully inbred parents.*solver='eigen'"):
+    with pytest.raises(InputError, match=r"fully inbred parents.*solver='eigen'"):
         prepare(inbred, Network(random_trait=[Pedigree(solver="cg")]))
+
+
+def test_a_group_of_the_omics__raises_where_it_varies_within_an_individual(dataset):
+    data = dataset(rich=True)
+    column, individual = next(iter(data.varying_columns.items()))
+    with pytest.raises(InputError, match=f"Group\\('{column}'\\) of the omics.*{individual}"):
+        prepare(data, Network(random_omics=[Group(column)]))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"marker_prior": BayesC(pi=0.95)},
+        {"node_prior": "BayesA"},
+        {"activation": "tanh"},
+        {"fixed_omics": "~ sex"},
+        {"random_omics": [Group("sex")]},
+        {"residual_omics": Residual(df=7.0)},
+    ],
+)
+def test_a_direct_fit__raises_on_settings_of_a_middle_layer(dataset, said):
+    data = dataset()
+    bare = dataclasses.replace(data, omics=data.omics[:, :0], omics_names=data.omics_names[:0])
+    (name,) = said
+    with pytest.raises(InputError, match=f"{name}: there are no omics"):
+        prepare(bare, Network(skip_prior="RR-BLUP", **said))
 
 
 def test_levels_of_groups(dataset):
     data = dataset(rich=True)
     (pen,) = prepare(data, Network(random_trait=[Group("pen")])).data.trait.random
     observed = np.flatnonzero(~np.isnan(data.phenotype))
-    names = data.covariates["pen"].to_numpy()[observed]
-    assert len(np.unique(pen.level)) == len(np.unique(names)) == pen.n_levels
-    for level in range(pen.n_levels):
-        assert len(set(names[np.asarray(pen.level) == level])) == 1
-    # An individual without a record, or with records in several pens, has no pen of its own.
+    names = data.covariates["pen"].to_numpy()
     everyone = np.asarray(pen.everyone)
-    for i in range(len(data.ids)):
-        mine = np.asarray(pen.level)[data.record_rows[observed] == i]
-        assert everyone[i] == (mine[0] if len(set(mine)) == 1 else -1)
+    for level in range(pen.n_levels):
+        assert len(set(names[everyone == level])) == 1
+    assert pen.n_levels == len(set(names))
+    np.testing.assert_array_equal(pen.level, everyone[observed])
+    effects = np.random.default_rng(0).normal(size=(1, pen.n_levels))
+    values = pen.individual_values(jnp.asarray(effects), len(data.ids))
+    for i in range(len(data.ids)):  # with or without a phenotype, the mean over records
+        mine = effects[0, everyone[data.record_rows == i]]
+        assert values[0, i] == pytest.approx(mine.mean())
+
+
+def test_a_hidden_phenotype_is_predicted_with_its_group(dataset):
+    """And one whose group nobody knows with the variance of groups."""
+    rng = np.random.default_rng(1)
+    n = 150
+    table = pd.DataFrame({"id": [f"i{k}" for k in range(n)], "pen": rng.integers(0, 8, n)})
+    table["y"] = 3.0 * rng.normal(size=8)[table["pen"]] + rng.normal(size=n)
+    table["pen"] = "p" + table["pen"].astype(str)
+    hidden = np.arange(n) < 40
+    table.loc[:4, "pen"] = None
+    seen = table.assign(y=table["y"].where(~hidden))
+    genotypes = pd.DataFrame({"id": table["id"], "m": rng.integers(0, 3, n)})
+    data = read_dataset(genotypes, None, seen, "y")
+    network = Network(random_trait=[Group("pen")])
+    result = Model(data, network).fit(warmup=100, samples=300, chains=2, seed=1, progress=False)
+    predicted = result.breeding_values()
+    known = hidden & table["pen"].notna().to_numpy()
+    assert np.corrcoef(predicted["y_pred"][known], table["y"][known])[0, 1] > 0.8
+    assert predicted["y_pred_sd"][known].max() < 1.5
+    assert predicted["y_pred_sd"][:5].min() > 2.0
 
 
 def test_gblup_reports_the_variance_of_genomic_values(dataset):

@@ -100,6 +100,18 @@ def test_shares_without_a_word_divide_one_half():
     assert resolve_shares([], Residual(share=0.4), "trait") == ([], 0.4)
 
 
+def test_resolve_shares__raises_where_the_residual_does_not_fit():
+    thirds = [RRBLUP(share=0.4), RRBLUP(share=0.4)]
+    assert resolve_shares(thirds, Residual(share=0.2), "trait")[1] == 0.2
+    with pytest.raises(InputError, match=r"at most 1 together.*1\.7 with the residual's 0\.9"):
+        resolve_shares(thirds, Residual(share=0.9), "trait")
+
+
+def test_resolve_shares__raises_where_rounding_is_all_that_is_left():
+    with pytest.raises(InputError, match="sum of 1 "):
+        resolve_shares([RRBLUP(share=s) for s in (0.7, 0.2, 0.1)], Residual(), "trait")
+
+
 def test_resolve_shares__raises_where_nothing_is_left():
     with pytest.raises(InputError, match=r"priors of the trait.*1\.1"):
         resolve_shares([RRBLUP(share=0.6), RRBLUP(), RRBLUP(share=0.4)], Residual(), "trait")
