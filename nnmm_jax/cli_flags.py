@@ -16,6 +16,7 @@ from nnmm_jax.network.parse import (
     parse_term,
 )
 from nnmm_jax.network.priors import GBLUP, PRIORS
+from nnmm_jax.network.terms import Pedigree
 
 if TYPE_CHECKING:
     from nnmm_jax import Dataset, Network
@@ -145,6 +146,22 @@ def network_of(options: argparse.Namespace) -> "Network":
     return network
 
 
+def _check_used(options: argparse.Namespace, network: "Network") -> None:
+    """A file that no term uses is a term forgotten; without genotypes it says who there is."""
+    terms = (*network.random_omics, *network.random_trait)
+    pedigree = any(isinstance(term, Pedigree) for term in terms)
+    if options.pedigree is not None and options.genotypes is not None and not pedigree:
+        raise InputError(
+            "--pedigree: no term uses it; add --random-trait pedigree or --random-omics pedigree"
+        )
+    grouped = {*network.marker_priors, *network.skip_priors} - {""}
+    if options.marker_groups is not None and not grouped:
+        raise InputError(
+            "--marker-groups: no prior uses them; give --marker-prior or --skip-prior GROUP=PRIOR, "
+            "once for each group"
+        )
+
+
 def _check_sources(options: argparse.Namespace, network: "Network") -> None:
     has_layer = options.omics is not None or network.latent > 0
     if not has_layer and network.skip_prior is None and not network.random_trait:
@@ -227,6 +244,7 @@ def read_data(options: argparse.Namespace, network: "Network") -> "Dataset":
     columns = [str(column) for column in dataset.covariates.columns]
     check_columns(network.random_omics, columns, flag="--random-omics")
     check_columns(network.random_trait, columns, flag="--random-trait")
+    _check_used(options, network)
     return dataset
 
 

@@ -147,15 +147,28 @@ def test_fit__refuses_wrong_formulas(tables, tmp_path, capsys, flag, value, frag
     [
         ("random-trait", "sex", ["--random-trait", "'sex' is a relationship matrix and a column"]),
         ("random-omics", "pedigree", ["--random-omics", "'pedigree' is the pedigree and the name"]),
-        ("marker-prior", "cis=BayesC", ["'cis', 'other'", "found 'cis'"]),
     ],
 )
-def test_fit__refuses_names_of_two_things_and_half_of_the_groups(
-    tables, tmp_path, capsys, flag, value, fragments
-):
+def test_fit__refuses_names_of_two_things(tables, tmp_path, capsys, flag, value, fragments):
     flags = add_tables(write(tables, tmp_path), tmp_path)
     matrix = tmp_path / "lines.csv"
     flags |= {"relationship": [f"sex={matrix}", f"pedigree={matrix}"], flag: value, "quiet": True}
+    assert_refused(capsys, tmp_path, command(flags), *fragments)
+
+
+@pytest.mark.parametrize(
+    ("without", "more", "fragments"),
+    [
+        ("pedigree", {"marker-prior": "cis=BayesC"}, ["'cis', 'other'", "found 'cis'"]),
+        ("pedigree", {}, ["--marker-groups: no prior uses them", "GROUP=PRIOR"]),
+        ("marker-groups", {}, ["--pedigree: no term uses it", "--random-trait pedigree"]),
+    ],
+)
+def test_fit__refuses_files_that_nothing_or_half_of_the_priors_use(
+    tables, tmp_path, capsys, without, more, fragments
+):
+    flags = add_tables(write(tables, tmp_path), tmp_path) | more | {"quiet": True}
+    del flags[without]
     assert_refused(capsys, tmp_path, command(flags), *fragments)
 
 

@@ -60,7 +60,7 @@ def convergence(result: FitResult) -> Figure:
     """
     table = result.diagnostics()
     table["ess"] = table[["ess_bulk", "ess_tail"]].min(axis=1)
-    table["variable"] = table["quantity"].str.split("[", n=1).str[0]
+    table["variable"] = table["quantity"].astype(str).str.split("[", n=1).str[0]
     variables = list(dict.fromkeys(table["variable"]))
     figure = sheet(10.0, 1.6 + 0.38 * max(len(variables), 2))
     left, right = figure.subplots(1, 2, sharey=True)
