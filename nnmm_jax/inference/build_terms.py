@@ -1,7 +1,8 @@
 """Arrays of the terms of a layer: marker effects by group, relationship matrices, random levels."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +25,7 @@ from nnmm_jax.inference.hyper import effect_hyper
 from nnmm_jax.network.priors import GBLUP, Prior
 from nnmm_jax.network.terms import Group, Pedigree, RandomTerm, Relationship
 
+T = TypeVar("T")
 MAX_PEDIGREE_EIGEN = 2000  # beyond, solving for all animals beats eigenvectors (set-up included)
 MAX_SPECTRUM = 6000  # largest eigenproblem solved for a joint draw; beyond, markers are swept
 
@@ -43,12 +45,11 @@ class TermBuilder:
     max_spectrum: int = MAX_SPECTRUM
     _cache: dict[tuple[str, str], object] = field(default_factory=dict)
 
-    def _once(self, kind: str, name: str, build: object) -> object:
+    def _once(self, kind: str, name: str, build: Callable[[], T]) -> T:
         key = (kind, name)
         if key not in self._cache:
-            assert callable(build)
             self._cache[key] = build()
-        return self._cache[key]
+        return cast(T, self._cache[key])
 
     def marker_terms(
         self, layer: Layer, priors: Mapping[str, Prior], shares: Mapping[str, float]
@@ -114,7 +115,6 @@ class TermBuilder:
         """Genotypes of some markers, all individuals, and their means."""
         genotypes = self.dataset.genotypes
         means = self._once("means", "", lambda: marker_means(genotypes))
-        assert isinstance(means, np.ndarray)
         return (genotypes, means) if columns is None else (genotypes[:, columns], means[columns])
 
     def _marker_term(
@@ -130,20 +130,24 @@ class TermBuilder:
         genotypes, means = self._genotypes(columns)
         if not genotypes.shape[1]:
             raise InputError(f"{layer.place}_prior: the marker group {group!r} has no marker")
-        total = marker_variance_sum(genotypes, means)
+        total = self._once("total", group, lambda: marker_variance_sum(genotypes, means))
         if mask is not None:  # nodes differ in what they see; the mean over nodes sets the scale
             total *= mask.mean()
         factor = vanraden_divisor(means) if isinstance(prior, GBLUP) else 1.0
         hyper = effect_hyper(prior, layer.responses, share, total, factor)
         whole = self._once("markers", group, lambda: build_marker_matrix(genotypes, means))
-        assert isinstance(whole, MarkerMatrix)
         everyone = self._everyone(layer)
+        mine = genotypes if everyone else genotypes[layer.rows]
+        joint = hyper.normal and mask is None and min(mine.shape) <= self.max_spectrum
+        spectrum = None
         if everyone and layer.root is None:
             markers = whole
+            if joint:  # an eigenproblem that both layers may have
+                spectrum = self._once("spectrum", group, lambda: build_spectrum(mine, means))
         else:
-            markers = build_marker_matrix(genotypes[layer.rows], means, layer.root)
-        joint = hyper.normal and mask is None and self._feasible(len(layer.rows), markers.n_markers)
-        spectrum = build_spectrum(genotypes[layer.rows], means, layer.root) if joint else None
+            markers = build_marker_matrix(mine, means, layer.root)
+            if joint:
+                spectrum = build_spectrum(mine, means, layer.root)
         padded = None
         if mask is not None:
             padded = jnp.asarray(np.pad(mask, ((0, markers.n_padded - mask.shape[0]), (0, 0))))
@@ -160,9 +164,6 @@ class TermBuilder:
             polygenic=False,
             are_markers=True,
         )
-
-    def _feasible(self, n_records: int, n_effects: int) -> bool:
-        return min(n_records, n_effects) <= self.max_spectrum
 
     def _everyone(self, layer: Layer) -> bool:
         """Whether the records are the individuals."""
@@ -195,10 +196,8 @@ class TermBuilder:
                 f"found {n}"
             )
         root = self._once("root", key, lambda: square_root(matrix))
-        assert isinstance(root, np.ndarray)
         zero = np.zeros(root.shape[1])
         whole = self._once("factor", key, lambda: build_marker_matrix(root, zero))
-        assert isinstance(whole, MarkerMatrix)
         diagonal = float(np.mean(np.diagonal(matrix)[layer.rows]))
         hyper = effect_hyper(prior, layer.responses, share, diagonal)
         everyone = self._everyone(layer)
@@ -268,9 +267,7 @@ class TermBuilder:
         pedigree, rows = self.dataset.pedigree, self.dataset.pedigree_rows
         assert pedigree is not None
         assert rows is not None
-        matrix = self._once("A", "", lambda: pedigree.relationship(rows))
-        assert isinstance(matrix, np.ndarray)
-        return matrix
+        return self._once("A", "", lambda: pedigree.relationship(rows))
 
 
 def _term(

@@ -201,6 +201,14 @@ def test_a_hidden_phenotype_is_predicted_with_its_group(dataset):
     assert predicted["y_pred_sd"][:5].min() > 2.0
 
 
+def test_layers_with_the_same_records_share_their_eigenvectors(dataset):
+    network = Network(marker_prior="RR-BLUP", skip_prior="RR-BLUP")
+    complete, partial = (prepare(dataset(holes=holes), network).data for holes in (False, True))
+    assert complete.omics.terms[0].spectrum is complete.trait.terms[0].spectrum
+    assert partial.omics.terms[0].spectrum.vectors.shape[1] == 14
+    assert partial.trait.terms[0].spectrum.vectors.shape[1] == 11
+
+
 def test_gblup_reports_the_variance_of_genomic_values(dataset):
     """G of VanRaden: the level times sum 2pq."""
     data = dataset()
