@@ -9,7 +9,7 @@ import argparse
 import dataclasses
 import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -51,6 +51,11 @@ class Parser(argparse.ArgumentParser):
         """Say what is wrong and exit with 2."""
         program = Path(self.prog.split()[0]).name
         self.exit(2, f"{program}: error: {message} (see {self.prog} --help)\n")
+
+    def add_counts(self, flags: Iterable[tuple[str, int, str]]) -> None:
+        """Add flags that are whole numbers: name, default, help."""
+        for name, count, what in flags:
+            self.add_argument(f"--{name}", type=int, default=count, metavar="N", help=what)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -66,15 +66,16 @@ def build_parser() -> argparse.ArgumentParser:
             metavar="NAME",
             help=f"prior of {what}, such as BayesC or RR-BLUP",
         )
-    for name, count, what in (
-        ("warmup", 1000, "sweeps discarded"),
-        ("samples", 2000, "sweeps kept, of every chain"),
-        ("chains", 4, "chains, run together"),
-        ("seed", 1, "of the simulation and of the fit"),
-        ("individuals", 800, "simulated individuals"),
-        ("markers", 1200, "simulated markers"),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=count, metavar="N", help=what)
+    parser.add_counts(
+        (
+            ("warmup", 1000, "sweeps discarded"),
+            ("samples", 2000, "sweeps kept, of every chain"),
+            ("chains", 4, "chains, run together"),
+            ("seed", 1, "of the simulation and of the fit"),
+            ("individuals", 800, "simulated individuals"),
+            ("markers", 1200, "simulated markers"),
+        )
+    )
     return parser
 
 

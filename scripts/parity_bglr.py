@@ -85,12 +85,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAMES",
         help="those of the models to fit through a latent linear node too; or none",
     )
-    for name, count, what in (
-        ("warmup", 1000, "sweeps discarded of every chain"),
-        ("chains", 4, "chains, run together"),
-        ("seed", 1, "of all random numbers"),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=count, metavar="N", help=what)
+    parser.add_counts(
+        (
+            ("warmup", 1000, "sweeps discarded of every chain"),
+            ("chains", 4, "chains, run together"),
+            ("seed", 1, "of all random numbers"),
+        )
+    )
     parser.add_argument(
         "--samples",
         type=int,

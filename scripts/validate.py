@@ -67,15 +67,16 @@ def build_parser() -> argparse.ArgumentParser:
             metavar="NAME",
             help=f"prior of {what}, such as BayesC or RR-BLUP",
         )
-    for name, count, what in (
-        ("folds", 5, "folds of a repeat"),
-        ("repeats", 2, "times the folds are made anew"),
-        ("warmup", 300, "sweeps discarded"),
-        ("samples", 700, "sweeps kept, of every chain"),
-        ("chains", 2, "chains, run together"),
-        ("seed", 1, "of the folds and of the fits"),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=count, metavar="N", help=what)
+    parser.add_counts(
+        (
+            ("folds", 5, "folds of a repeat"),
+            ("repeats", 2, "times the folds are made anew"),
+            ("warmup", 300, "sweeps discarded"),
+            ("samples", 700, "sweeps kept, of every chain"),
+            ("chains", 2, "chains, run together"),
+            ("seed", 1, "of the folds and of the fits"),
+        )
+    )
     parser.add_argument(
         "--out",
         type=Path,
