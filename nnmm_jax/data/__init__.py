@@ -1,6 +1,7 @@
 """Files to aligned arrays: genotypes, omics, phenotypes, relationships, designs."""
 
 from nnmm_jax.data.align import read_dataset
+from nnmm_jax.data.connections import Connections, cis_connections, read_connections
 from nnmm_jax.data.dataset import Dataset
 from nnmm_jax.data.design import Design, design_matrix
 from nnmm_jax.data.files import find_dataset_files
@@ -12,6 +13,7 @@ from nnmm_jax.data.report import Dropped, JoinReport, PedigreeCounts
 from nnmm_jax.data.tables import numeric_values, read_table
 
 __all__ = [
+    "Connections",
     "Dataset",
     "Design",
     "Dropped",
@@ -21,10 +23,12 @@ __all__ = [
     "Pedigree",
     "PedigreeCounts",
     "Relationship",
+    "cis_connections",
     "design_matrix",
     "find_dataset_files",
     "genotypes_from_frame",
     "numeric_values",
+    "read_connections",
     "read_dataset",
     "read_marker_groups",
     "read_pedigree",

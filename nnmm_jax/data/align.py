@@ -12,6 +12,7 @@ from nnmm_jax.data.checks import (
     checked_weights,
     column_values,
 )
+from nnmm_jax.data.connections import Connections, read_connections
 from nnmm_jax.data.dataset import Dataset
 from nnmm_jax.data.groups import MarkerGroups, read_marker_groups
 from nnmm_jax.data.individuals import Individuals, Source, label, read_individuals
@@ -35,6 +36,7 @@ def read_dataset(
     weights: str | None = None,
     omics_weights: str | None = None,
     marker_groups: Source | None = None,
+    connections: Source | None = None,
 ) -> Dataset:
     """Read the tables and join them by id.
 
@@ -70,6 +72,9 @@ def read_dataset(
         The same for the omics, one value per individual.
     marker_groups
         Columns marker, group and optionally node, see :func:`nnmm_jax.data.read_marker_groups`.
+    connections
+        Columns marker and node, which markers each node sees, see
+        :func:`nnmm_jax.data.read_connections` and :func:`nnmm_jax.cis_connections`; default all.
 
     Returns
     -------
@@ -107,6 +112,7 @@ def read_dataset(
     phenotype = _take(observed_trait, rows)
     check_phenotype(phenotype, trait, f"{source}, {people.described}")
     names, values = _joined_omics(omics_table, people, label("omics", omics))
+    connected = _connections(connections, people)
     used = [trait, *{column for column in (weights, omics_weights) if column is not None}]
     record_weights, row_weights = _weights(
         table.drop(columns=trait),
@@ -128,13 +134,16 @@ def read_dataset(
         phenotype=phenotype,
         covariates=at_rows(table.drop(columns=used), rows, people.ids[record_rows]),
         record_rows=record_rows,
-        report=_report(people, trait, omics_table, table).recounted(values, phenotype, record_rows),
+        report=_report(people, trait, omics_table, table, connected).recounted(
+            values, phenotype, record_rows
+        ),
         weights=record_weights,
         omics_weights=row_weights,
         pedigree=people.pedigree,
         pedigree_rows=people.pedigree_rows,
         relationships=people.relationships,
         marker_groups=_groups(marker_groups, people, names),
+        connections=connected,
     )
 
 
@@ -196,12 +205,22 @@ def _groups(source: Source | None, people: Individuals, nodes: np.ndarray) -> Ma
     if source is None:
         return None
     markers = people.genotypes
-    dropped = frozenset({*markers.constant, *markers.unobserved})
-    return read_marker_groups(source, np.asarray(markers.markers), nodes, dropped=dropped)
+    return read_marker_groups(source, np.asarray(markers.markers), nodes, dropped=markers.dropped)
+
+
+def _connections(source: Source | None, people: Individuals) -> Connections | None:
+    if source is None:
+        return None
+    markers = people.genotypes
+    return read_connections(source, np.asarray(markers.markers), dropped=markers.dropped)
 
 
 def _report(
-    people: Individuals, trait: str, omics: pd.DataFrame | None, phenotypes: pd.DataFrame
+    people: Individuals,
+    trait: str,
+    omics: pd.DataFrame | None,
+    phenotypes: pd.DataFrame,
+    connected: Connections | None,
 ) -> JoinReport:
     """The part that masking does not change; :meth:`JoinReport.recounted` fills in the rest."""
     markers = people.genotypes
@@ -216,6 +235,8 @@ def _report(
         dropped_phenotypes=_dropped(phenotypes, people),
         individuals_from=people.origin,
         pedigree=people.pedigree_counts,
+        connections=None if connected is None else connected.pairs,
+        connected_nodes=None if connected is None else connected.connected_nodes,
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from nnmm_jax.data.checks import check_omics, check_phenotype, checked_mask
+from nnmm_jax.data.connections import Connections
 from nnmm_jax.data.groups import MarkerGroups
 from nnmm_jax.data.pedigree import Pedigree
 from nnmm_jax.data.records import by_individual
@@ -60,6 +61,8 @@ class Dataset:
         (individual, individual) float64 matrices by name.
     marker_groups
         Group of every marker.
+    connections
+        Which markers each node sees; None: every node sees all.
     """
 
     ids: np.ndarray
@@ -78,6 +81,7 @@ class Dataset:
     pedigree_rows: np.ndarray | None = None
     relationships: Mapping[str, np.ndarray] = field(default_factory=dict)
     marker_groups: MarkerGroups | None = None
+    connections: Connections | None = None
 
     @property
     def individual_covariates(self) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Marker dosages: checked, constant markers dropped, held as int8 when they are counts."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,11 @@ class Genotypes:
     constant: tuple[str, ...]
     unobserved: tuple[str, ...]
 
+    @property
+    def dropped(self) -> frozenset[str]:
+        """Names of all markers that were dropped."""
+        return frozenset({*self.constant, *self.unobserved})
+
 
 def genotypes_from_frame(frame: pd.DataFrame, source: str = "genotypes") -> Genotypes:
     """Check dosages and hold them compactly.
@@ -80,11 +86,8 @@ def genotypes_from_frame(frame: pd.DataFrame, source: str = "genotypes") -> Geno
     slices: list[np.ndarray] = []
     varies, observed = np.zeros((2, frame.shape[1]), dtype=bool)
     n_missing = 0
-    for start in range(0, frame.shape[1], MARKERS_PER_SLICE):
-        part = slice(start, start + MARKERS_PER_SLICE)
-        dosages = numeric_values(frame.iloc[:, part], source)
+    for part, dosages in _checked_slices(frame, source):
         missing = np.isnan(dosages)
-        _check_range(dosages, frame.iloc[:, part], source)
         observed[part] = ~missing.all(axis=0)
         # fmin and fmax pass over NaN; a marker without data gives NaN, which is not below NaN.
         lowest, highest = np.fmin.reduce(dosages, axis=0), np.fmax.reduce(dosages, axis=0)
@@ -105,6 +108,45 @@ def genotypes_from_frame(frame: pd.DataFrame, source: str = "genotypes") -> Geno
         constant=tuple(names[observed & ~varies].tolist()),
         unobserved=tuple(names[~observed].tolist()),
     )
+
+
+def dosages_from_frame(frame: pd.DataFrame, source: str = "genotypes") -> np.ndarray:
+    """Check dosages and hold them compactly, markers that do not vary too.
+
+    Parameters
+    ----------
+    frame
+        As for :func:`genotypes_from_frame`, at least one marker.
+    source
+        What the table is, for messages.
+
+    Returns
+    -------
+    numpy.ndarray
+        (individual, marker), as ``codes`` of :class:`Genotypes`.
+
+    Raises
+    ------
+    InputError
+        A dosage is not a number, infinite or outside 0..2; the message names marker and id.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> dosages_from_frame(pd.DataFrame({"m1": [1, 1], "m2": [2, None]}, index=["a", "b"]))
+    array([[ 1,  2],
+           [ 1, -1]], dtype=int8)
+    """
+    return _join([_compact(dosages) for _, dosages in _checked_slices(frame, source)])
+
+
+def _checked_slices(frame: pd.DataFrame, source: str) -> Iterator[tuple[slice, np.ndarray]]:
+    """Some markers at a time: their place, and their dosages with NaN for missing."""
+    for start in range(0, frame.shape[1], MARKERS_PER_SLICE):
+        part = slice(start, start + MARKERS_PER_SLICE)
+        dosages = numeric_values(frame.iloc[:, part], source)
+        _check_range(dosages, frame.iloc[:, part], source)
+        yield part, dosages
 
 
 def _check_range(dosages: np.ndarray, frame: pd.DataFrame, source: str) -> None:

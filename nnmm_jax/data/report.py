@@ -92,6 +92,9 @@ class JoinReport:
         What lists the individuals: ``genotypes``, ``pedigree`` or ``relationship 'name'``.
     pedigree
         Counts of the pedigree, if there is one.
+    connections, connected_nodes
+        Pairs of an analysed marker and a node that sees it, and nodes that see any; None where
+        nothing is said of connections and every node sees all markers.
     """
 
     trait: str
@@ -114,6 +117,8 @@ class JoinReport:
     repeatedly_phenotyped: int = 0
     individuals_from: str = "genotypes"
     pedigree: PedigreeCounts | None = None
+    connections: int | None = None
+    connected_nodes: int | None = None
 
     @property
     def missing_genotypes_share(self) -> float:
@@ -212,6 +217,11 @@ class JoinReport:
             f"omics: {self.omics_columns} columns; cells missing: {self.missing_omics} "
             f"({self.missing_omics_share:.2%})"
         )
+        if self.connections is not None:
+            lines.append(
+                f"connections: {self.connections} of a marker and a node; nodes with any: "
+                f"{self.connected_nodes}"
+            )
         for table, dropped in (
             ("omics", self.dropped_omics),
             ("phenotypes", self.dropped_phenotypes),

@@ -48,20 +48,22 @@ def parse_prior(text: str, *, flag: str) -> Prior:
     return _build(type(prior), arguments, flag)
 
 
-def parse_priors(texts: Sequence[str], *, flag: str) -> Prior | dict[str, Prior] | None:
+def parse_priors(texts: Sequence[str], *, flag: str) -> Prior | dict[str, Prior | None] | None:
     """Read the prior of all markers, or one for each group of markers.
 
     Parameters
     ----------
     texts : sequence of str
-        One prior; ``none``; or ``GROUP=PRIOR`` for every group.
+        One prior; ``none``; or ``GROUP=PRIOR`` for every group, ``GROUP=none`` for a group whose
+        markers have no effect.
     flag : str
         Where they were given, for messages.
 
     Raises
     ------
     InputError
-        As :func:`parse_prior`; if there are several priors without groups, or a group comes twice.
+        As :func:`parse_prior`; if there are several priors without groups, a group comes twice, or
+        no group has a prior.
 
     Examples
     --------
@@ -72,20 +74,28 @@ def parse_priors(texts: Sequence[str], *, flag: str) -> Prior | dict[str, Prior]
     # An equals sign within parentheses belongs to a hyperparameter.
     grouped = ["=" in text.split("(", 1)[0] for text in texts]
     if not any(grouped) and len(texts) == 1:
-        none = texts[0].strip().lower() == NONE
-        return None if none else parse_prior(texts[0], flag=flag)
+        return _prior_or_none(texts[0], flag)
     if not all(grouped):
         raise InputError(
             f"{flag}: expected one prior, or GROUP=PRIOR for every group of markers, found "
             f"{shortlist(texts)}"
         )
-    priors: dict[str, Prior] = {}
+    priors: dict[str, Prior | None] = {}
     for text in texts:
         group, prior = (part.strip() for part in text.split("=", 1))
         if not group or group in priors:
             raise InputError(f"{flag}: expected every group once with its name, found {text!r}")
-        priors[group] = parse_prior(prior, flag=f"{flag} {group}")
+        priors[group] = _prior_or_none(prior, f"{flag} {group}")
+    if all(prior is None for prior in priors.values()):
+        raise InputError(
+            f"{flag}: expected a prior for at least one group of markers, found none for "
+            f"{shortlist(priors)}; say {NONE}, without groups"
+        )
     return priors
+
+
+def _prior_or_none(text: str, flag: str) -> Prior | None:
+    return None if text.strip().lower() == NONE else parse_prior(text, flag=flag)
 
 
 def parse_residual(text: str, *, flag: str) -> Residual:

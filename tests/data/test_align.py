@@ -120,6 +120,8 @@ def test_report_counts_what_was_joined_and_dropped() -> None:
         "repeatedly_phenotyped": 0,
         "individuals_from": "genotypes",
         "pedigree": None,
+        "connections": None,
+        "connected_nodes": None,
         "dropped_omics": {"rows": 1, "first_ids": ["9"], "reason": "not genotyped"},
         "dropped_phenotypes": {"rows": 2, "first_ids": ["8", "7"], "reason": "not genotyped"},
     }
@@ -327,7 +329,8 @@ def test_without_repeats_records_are_the_individuals() -> None:
     pd.testing.assert_frame_equal(data.individual_covariates, data.covariates)
     assert data.varying_columns == {}
     assert data.weights is data.omics_weights is data.pedigree is data.pedigree_rows is None
-    assert data.marker_groups is None
+    assert data.marker_groups is data.connections is None
+    assert data.report.connections is data.report.connected_nodes is None
     assert data.relationships == {}
 
 
@@ -562,6 +565,23 @@ def test_marker_groups_are_joined_with_markers_and_nodes() -> None:
     np.testing.assert_array_equal(data.marker_groups.codes, [[2, 1], [0, 0]])
     with pytest.raises(InputError, match=r"marker groups: .* found 1 other\(s\): 'm3'"):
         read_dataset(**tables(), trait="y", marker_groups=groups.assign(marker=["m2", "m1", "m3"]))
+
+
+def test_connections_are_joined_with_markers() -> None:
+    table = pd.DataFrame(
+        {"marker": ["m2", "m1", "same", "same"], "node": ["gene2", "gene2", "latent1", "gene1"]}
+    )
+    data = read_dataset(**tables(), trait="y", connections=table)
+    assert data.connections.nodes == ("gene2", "latent1", "gene1")
+    assert [positions.tolist() for positions in data.connections.markers] == [[0, 1], [], []]
+    line = "connections: 2 of a marker and a node; nodes with any: 1"
+    assert line in data.report.lines()
+    masked = data.mask(phenotype=data.ids == data.ids[0])
+    assert masked.connections is data.connections
+    assert line in masked.report.lines()
+    assert data.report.to_dict()["connections"] == 2
+    with pytest.raises(InputError, match=r"connections: .* found 1 other\(s\): 'm3'"):
+        read_dataset(**tables(), trait="y", connections=table.assign(marker="m3"))
 
 
 @pytest.mark.parametrize(

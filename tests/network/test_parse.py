@@ -115,6 +115,7 @@ def test_parse_priors():
         "chr 1": RRBLUP(),
         "other": BayesR(mixture=(0, 1)),
     }
+    assert parsed("cis=BayesA", "trans= None ") == {"cis": BayesA(), "trans": None}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,11 @@ def test_parse_priors():
         (["none", "none"], "expected one prior"),
         (["cis=BayesC", "cis=RR-BLUP"], "expected every group once with its name, found 'cis=RR-"),
         (["=BayesC"], "expected every group once with its name, found '=BayesC'"),
-        (["cis=none"], "cis: unknown prior 'none'"),
+        (
+            ["cis=none", "trans=None"],
+            "expected a prior for at least one group of markers, found none for 'cis', 'trans'; "
+            "say none, without groups",
+        ),
         (["cis=BayesC(p=1)"], "cis: BayesC has the hyperparameters .*; found 'p'"),
     ],
 )
