@@ -120,8 +120,8 @@ def _layer(fixed_site: str, variance_site: str, arrays: LayerArrays) -> tuple[Ar
     """What a layer explains (response, record), and its residual variances (response,)."""
     n_responses, n_terms = arrays.residual_hyper.df.shape[0], arrays.design.matrix.shape[0]
     flat = dist.ImproperUniform(dist.constraints.real, (), (n_responses, n_terms))
-    variance = _residual_variance(variance_site, arrays.residual_hyper)
-    mean = numpyro.sample(fixed_site, flat) @ arrays.design.matrix
+    variance = _residual_variance(f"{variance_site}{arrays.suffix}", arrays.residual_hyper)
+    mean = numpyro.sample(f"{fixed_site}{arrays.suffix}", flat) @ arrays.design.matrix
     for term in arrays.terms:
         mean = mean + _term(term, variance)
     for group in arrays.random:
@@ -142,24 +142,37 @@ def model(data: ModelData, activation: Activation) -> None:
     Notes
     -----
     Fixed effects are flat. Sites: ``fixed_omics`` (L, q1), ``var_e`` (L,); those of every term of
-    the layer, see :func:`effects_of`; ``z_missing`` (cells,), ``z_observed`` (cells,), both in
-    row-major order of (node, individual); ``fixed_trait`` (1, q2), ``var_y`` (1,), those of every
-    term and of ``node``; ``y``. With known residual weights, values are those times the square
-    roots of the weights.
+    the layer, see :func:`effects_of`, for each block of nodes with the block's name behind;
+    ``z_missing`` (cells,), ``z_observed`` (cells,), both in row-major order of (node, individual);
+    ``theta_NAME`` of each parameter of a user's function; ``fixed_trait`` (1, q2), ``var_y`` (1,),
+    those of every term and of ``node``; ``y``. With known residual weights, values are those times
+    the square roots of the weights.
     """
     z = data.z_start
-    if data.omics is not None:
-        mean, var_e = _layer("fixed_omics", "var_e", data.omics)
-        mean = data.omics.unweighted(mean)
-        precision = 1.0 if data.omics.root is None else data.omics.root**2
+    if data.omics:
+        layers = [_layer("fixed_omics", "var_e", block) for block in data.omics]
+        first = data.omics[0]
+        mean = first.unweighted(jnp.concatenate([one for one, _ in layers]))
+        var_e = jnp.concatenate([one for _, one in layers])
+        precision = 1.0 if first.root is None else first.root**2
         sd = jnp.broadcast_to(jnp.sqrt(var_e[:, None] / precision), mean.shape)
         missing, seen = np.nonzero(~np.asarray(data.observed)), np.nonzero(data.observed)
         cells = dist.Normal(mean[missing], sd[missing]).to_event(1)
         z = z.at[missing].set(numpyro.sample("z_missing", cells))
         numpyro.sample("z_observed", dist.Normal(mean[seen], sd[seen]).to_event(1), obs=z[seen])
     eta, var_y = _layer("fixed_trait", "var_y", data.trait)
-    if data.node_hyper is not None:
-        w = effects_of("node", z.shape[0], data.node_hyper, var_y)
+    if data.omics:
+        theta = {
+            name: numpyro.sample(f"theta_{name}", prior)
+            for name, prior in activation.parameters.priors.items()
+        }
+        active = activation.features(z, theta, data.units)[:, data.y_rows]
+        w = jnp.ones((1, 1))
+        if data.node_hyper:
+            blocks = zip(data.omics, data.node_hyper, strict=True)
+            w = jnp.concatenate(
+                [effects_of(f"node{b.suffix}", b.n_responses, h, var_y) for b, h in blocks], axis=1
+            )
         w = numpyro.deterministic("effects_node", w)
-        eta = eta + w @ data.trait.weighted(activation.function(z[:, data.y_rows]))
+        eta = eta + w @ data.trait.weighted(active)
     numpyro.sample("y", dist.Normal(eta[0], jnp.sqrt(var_y)).to_event(1), obs=data.y)

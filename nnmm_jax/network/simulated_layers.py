@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from nnmm_jax.network.activations import activation_by_name
+from nnmm_jax.network.activations import NO_THETA, activation_by_name
 from nnmm_jax.network.simulation_settings import SimulationSettings
 
 TRAIT = "y"  # column of the phenotype table, and the response of direct marker effects
@@ -174,9 +174,9 @@ def _activate(
     activation = activation_by_name(settings.activation)
     # in double precision whatever the session's default is: the truth must not depend on it
     with jax.enable_x64(True):
-        activated = np.asarray(activation.function(jnp.asarray(nodes)))
+        activated = np.asarray(activation.function(jnp.asarray(nodes), NO_THETA))
         expected = np.asarray(
-            activation.expectation(jnp.asarray(node_genetic), jnp.asarray(residual_sd))
+            activation.expectation(jnp.asarray(node_genetic), jnp.asarray(residual_sd), NO_THETA)
         )
     if settings.node_effects is None:
         effects = rng.standard_normal(settings.nodes)

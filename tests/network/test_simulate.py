@@ -133,7 +133,7 @@ def test_mediated_ebv_is_the_expectation_over_node_residuals(activation):
     density = np.exp(-0.5 * grid**2) * (grid[1] - grid[0]) / np.sqrt(2 * np.pi)
     nodes = genetic[:, :, None] + np.sqrt(0.5) * grid
     with jax.enable_x64(True):
-        activated = np.asarray(ACTIVATIONS[activation].function(jnp.asarray(nodes)))
+        activated = np.asarray(ACTIVATIONS[activation].function(jnp.asarray(nodes), {}))
     np.testing.assert_allclose(
         expected, centred(np.einsum("ilg,g,l->i", activated, density, effects)), atol=1e-3
     )

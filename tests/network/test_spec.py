@@ -11,6 +11,7 @@ from nnmm_jax import (
     BayesC,
     BayesL,
     BayesR,
+    Block,
     Group,
     InputError,
     Network,
@@ -26,12 +27,12 @@ from nnmm_jax.network.priors import PRIORS, prior_by_name
 @pytest.mark.parametrize(("mean", "sd"), [(0.0, 1.0), (1.3, 0.2), (-2.0, 1.7), (0.4, 0.0)])
 def test_expectation_over_the_residual(name, mean, sd):
     activation = ACTIVATIONS[name]
-    value = float(activation.expectation(jnp.asarray(mean), jnp.asarray(sd)))
+    value = float(activation.expectation(jnp.asarray(mean), jnp.asarray(sd), {}))
     if sd == 0:
-        expected = float(activation.function(jnp.asarray(mean)))
+        expected = float(activation.function(jnp.asarray(mean), {}))
     else:
         expected = integrate.quad(
-            lambda z: float(activation.function(jnp.asarray(z))) * stats.norm.pdf(z, mean, sd),
+            lambda z: float(activation.function(jnp.asarray(z), {})) * stats.norm.pdf(z, mean, sd),
             mean - 9 * sd,
             mean + 9 * sd,
             points=[0.0],
@@ -43,9 +44,9 @@ def test_expectation_over_the_residual(name, mean, sd):
 @pytest.mark.parametrize("name", list(ACTIVATIONS))
 def test_symmetric_activations_are_odd_up_to_a_constant(name):
     activation, z = ACTIVATIONS[name], jnp.linspace(-3, 3, 31)
-    total = np.asarray(activation.function(z) + activation.function(-z))
+    total = np.asarray(activation.function(z, {}) + activation.function(-z, {}))
     assert activation.symmetric == bool(np.ptp(total) < 1e-6)
-    assert activation.linear == bool(np.allclose(activation.function(z), z))
+    assert activation.linear == bool(np.allclose(activation.function(z, {}), z))
 
 
 @pytest.mark.parametrize(
@@ -86,10 +87,19 @@ def test_priors_by_group_and_terms_are_resolved():
         "cis": "BayesA",
         "trans": "BayesR",
     }
+    assert network.marker_groups == ("cis", "trans")
     assert Network().skip_priors == {}
+    assert Network().skip_groups == Network().marker_groups == ()
     assert list(Network(skip_prior="GBLUP").skip_priors) == [""]
     assert [term.label for term in network.random_trait] == ["pedigree", "pen", "K"]
     assert [term.genetic for term in network.random_trait] == [True, False, True]
+
+
+def test_a_marker_group_may_have_no_prior():
+    network = Network(skip_prior={"cis": BayesA(share=0.4), "trans": None})
+    assert dict(network.skip_prior) == {"cis": BayesA(share=0.4), "trans": None}
+    assert network.skip_priors == {"cis": BayesA(share=0.4)}
+    assert network.skip_groups == ("cis", "trans")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +128,12 @@ def test_priors_by_group_and_terms_are_resolved():
         ),
         (lambda: Residual(variance=1.0, scale=1.0), "variance or scale, found both"),
         (lambda: Network(marker_prior=BayesC), "expected a prior such as"),
-        (lambda: Network(marker_prior={"a": None}), "expected a prior such as"),
+        (
+            lambda: Network(marker_prior={"a": None, "b": None}),
+            "^marker_prior: expected a prior .*, found none for 'a', 'b'; say marker_prior=None$",
+        ),
+        (lambda: Network(skip_prior={}), "^skip_prior: expected a prior .* say skip_prior=None$"),
+        (lambda: Network(marker_prior={"a": BayesC}), "expected a prior such as"),
         (
             lambda: Network(
                 node_prior=RRBLUP(share=0.7),
@@ -151,3 +166,31 @@ def test_priors_by_group_and_terms_are_resolved():
 def test_specifications__raise_on_impossible_values(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Block(3), "Block: expected a name, found 3"),
+        (lambda: Block("a", 3), "block 'a': expected a list of nodes, found 3"),
+        (lambda: Block("a", {"m0", "m1"}), "block 'a': expected a list of nodes"),
+        (lambda: Block("a", "m0"), "block 'a': expected a list of nodes, found 'm0'"),
+        (lambda: Block("a", latent=-1), "block 'a': latent must be a whole number"),
+        (lambda: Block("a", connections="cis"), "expected one of full, map, found 'cis'"),
+        (lambda: Block("a/b"), "expected names without '/'"),
+        (lambda: Network(blocks=[Block("")]), "a name for every block, found one without"),
+        (lambda: Network(blocks=["a"]), r"expected Block\('name', ...\), found 'a'"),
+        (lambda: Network(blocks=[Block("a"), Block("a", [])]), "every name once, found 'a' again"),
+        (lambda: Network(blocks=[Block("a"), Block("b")]), "nodes of all blocks but one"),
+        (lambda: Network(blocks=[Block("a")], latent=1), "latent: the middle layer has blocks"),
+        (lambda: Network(theta={"a": 1}), "theta: expected an activation f"),
+        (lambda: Network(activation=3), "expected a name or a function, found 3"),
+    ],
+)
+def test_blocks_and_functions__raise_on_what_cannot_be(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_one_block_may_stand_alone():
+    assert Network(blocks=Block("a")).all_blocks[0].name == "a"
