@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nnmm_jax.api import fit as fit
     from nnmm_jax.data.align import Dataset as Dataset
     from nnmm_jax.data.align import read_dataset as read_dataset
+    from nnmm_jax.data.connections import cis_connections as cis_connections
     from nnmm_jax.errors import InputError as InputError
     from nnmm_jax.network.priors import GBLUP as GBLUP
     from nnmm_jax.network.priors import RRBLUP as RRBLUP
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from nnmm_jax.network.priors import Residual as Residual
     from nnmm_jax.network.simulate import SimulationSettings as SimulationSettings
     from nnmm_jax.network.simulate import simulate as simulate
+    from nnmm_jax.network.spec import Block as Block
     from nnmm_jax.network.spec import Network as Network
     from nnmm_jax.network.terms import Group as Group
     from nnmm_jax.network.terms import Pedigree as Pedigree
@@ -59,6 +61,7 @@ _HOME = {
     "BayesC": "nnmm_jax.network.priors",
     "BayesL": "nnmm_jax.network.priors",
     "BayesR": "nnmm_jax.network.priors",
+    "Block": "nnmm_jax.network.spec",
     "Dataset": "nnmm_jax.data.align",
     "FitResult": "nnmm_jax.posterior.result",
     "GBLUP": "nnmm_jax.network.priors",
@@ -71,6 +74,7 @@ _HOME = {
     "Relationship": "nnmm_jax.network.terms",
     "Residual": "nnmm_jax.network.priors",
     "SimulationSettings": "nnmm_jax.network.simulate",
+    "cis_connections": "nnmm_jax.data.connections",
     "fit": "nnmm_jax.api",
     "load": "nnmm_jax.posterior.result",
     "read_dataset": "nnmm_jax.data.align",

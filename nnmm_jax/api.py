@@ -5,13 +5,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from numpyro.distributions import Distribution
+
 from nnmm_jax.data.align import Dataset
 from nnmm_jax.inference.prepare import Prepared, prepare
 from nnmm_jax.inference.prior_predictive import PriorPredictive, prior_predictive
 from nnmm_jax.inference.run import RunSettings, run_chains
-from nnmm_jax.inference.sweep import SweepSettings
+from nnmm_jax.network.functions import function_name
+from nnmm_jax.network.parameters import prior_text
 from nnmm_jax.network.priors import Prior, Residual
-from nnmm_jax.network.spec import Network
+from nnmm_jax.network.spec import Block, Network
 from nnmm_jax.posterior.assemble import assemble
 from nnmm_jax.posterior.provenance import machine, peak_memory_mb, versions
 from nnmm_jax.posterior.result import FitResult
@@ -62,7 +65,7 @@ class Model:
             If network and data do not fit together.
         """
         prepared = prepare(self.dataset, self.network)
-        return prior_predictive(prepared, self.network.activate, draws, seed)
+        return prior_predictive(prepared, draws, seed)
 
     def fit(
         self,
@@ -72,10 +75,11 @@ class Model:
         chains: int = 4,
         seed: int | None = None,
         progress: bool = True,
+        sampler: str = "hmc",
     ) -> FitResult:
         """Fit by Markov chain Monte Carlo; arguments as in :func:`fit`."""
         seed = secrets.randbelow(2**31) if seed is None else seed
-        settings = RunSettings(warmup, samples, chains, seed, progress)
+        settings = RunSettings(warmup, samples, chains, seed, progress, sampler)
         return _fit(self.dataset, self.network, settings)
 
 
@@ -88,6 +92,7 @@ def fit(
     chains: int = 4,
     seed: int | None = None,
     progress: bool = True,
+    sampler: str = "hmc",
 ) -> FitResult:
     """Fit a mixed-effect neural network by Markov chain Monte Carlo.
 
@@ -106,6 +111,9 @@ def fit(
         result, so that the run can be repeated.
     progress : bool
         Show a progress bar; it changes no number.
+    sampler : str
+        How missing omics and latent nodes of a nonlinear network move: ``"hmc"``, Hamiltonian
+        Monte Carlo with trajectories of one length, or ``"nuts"``, the no-U-turn sampler.
 
     Returns
     -------
@@ -130,7 +138,12 @@ def fit(
     60
     """
     return Model(dataset, Network() if network is None else network).fit(
-        warmup=warmup, samples=samples, chains=chains, seed=seed, progress=progress
+        warmup=warmup,
+        samples=samples,
+        chains=chains,
+        seed=seed,
+        progress=progress,
+        sampler=sampler,
     )
 
 
@@ -138,9 +151,9 @@ def _fit(dataset: Dataset, network: Network, settings: RunSettings) -> FitResult
     began = time.perf_counter()
     prepared = prepare(dataset, network)
     seconds = {"setup": time.perf_counter() - began}
-    output = run_chains(prepared.data, sweep_settings(network), settings)
+    output = run_chains(prepared.data, prepared.activation, settings)
     seconds |= output.seconds
-    groups = assemble(dataset, prepared, output, linear=network.activate.linear, seed=settings.seed)
+    groups = assemble(dataset, prepared, output, seed=settings.seed)
     run = {
         "settings": {**_describe(network), **asdict(settings)},
         "priors": _resolved_priors(prepared),
@@ -154,11 +167,6 @@ def _fit(dataset: Dataset, network: Network, settings: RunSettings) -> FitResult
     return FitResult(**groups, run=run)
 
 
-def sweep_settings(network: Network) -> SweepSettings:
-    """Return the static part of the sweep that a network asks for."""
-    return SweepSettings(network.activation)
-
-
 def _describe(network: Network) -> dict[str, object]:
     """Settings of a network as JSON can hold them."""
 
@@ -167,6 +175,12 @@ def _describe(network: Network) -> dict[str, object]:
             return {"name": value.name, **asdict(value)}
         if isinstance(value, Residual):
             return asdict(value)
+        if isinstance(value, Block):
+            return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+        if callable(value):
+            return function_name(value)
+        if isinstance(value, Distribution):
+            return prior_text(value)
         if isinstance(value, Mapping):
             return {str(key): plain(one) for key, one in value.items()}
         if isinstance(value, tuple):
@@ -180,11 +194,14 @@ def _resolved_priors(prepared: Prepared) -> dict[str, object]:
     """Hyperparameters that the defaults led to, on the internal (standardised) scale."""
     data = prepared.data
     found: dict[str, object] = {"scale": "internal: trait and standardised omics have variance 1"}
-    layers = {"node": data.omics, "trait": data.trait}
-    hypers = {} if data.node_hyper is None else {"node": data.node_hyper}
+    layers = {f"node{block.suffix}": block for block in data.omics} | {"trait": data.trait}
+    hypers = {
+        f"node{block.suffix}": hyper
+        for block, hyper in zip(data.omics, data.node_hyper, strict=False)
+    }
+    for name, prior in prepared.activation.parameters.priors.items():
+        found[f"theta_{name}"] = prior_text(prior)
     for response, layer in layers.items():
-        if layer is None:
-            continue
         residual = layer.residual_hyper
         found[f"df_residual_{response}"] = residual.df.tolist()
         found[f"scale_residual_{response}"] = residual.scale.tolist()

@@ -8,12 +8,15 @@ Known residual weights v are taken care of here: everything of a layer (response
 is multiplied by sqrt(v) of its record, after which residuals have one variance.
 """
 
+import itertools
 from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+
+from nnmm_jax.network.activations import Units
 
 MISSING_CODE = -1
 
@@ -328,7 +331,7 @@ class RandomArrays:
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["design", "terms", "random", "root", "residual_hyper"],
-    meta_fields=[],
+    meta_fields=["name"],
 )
 @dataclass(frozen=True)
 class LayerArrays:
@@ -342,6 +345,8 @@ class LayerArrays:
     root : (record,) or None
         Square roots of known residual weights.
     residual_hyper : ResidualHyper
+    name : str
+        Of the block of nodes; empty for the trait, and where the middle layer is one block.
     """
 
     design: FixedDesign
@@ -349,6 +354,17 @@ class LayerArrays:
     random: tuple[RandomArrays, ...]
     root: Array | None
     residual_hyper: ResidualHyper
+    name: str = ""
+
+    @property
+    def n_responses(self) -> int:
+        """Number of responses."""
+        return self.residual_hyper.df.shape[0]
+
+    @property
+    def suffix(self) -> str:
+        """End of the names of what belongs to this block."""
+        return f"_{self.name}" if self.name else ""
 
     def weighted(self, values: Array) -> Array:
         """Values (..., record) times the square roots of the weights."""
@@ -363,9 +379,9 @@ class LayerArrays:
     jax.tree_util.register_dataclass,
     data_fields=[
         "omics", "trait", "z_start", "observed", "incomplete_rows", "informed_rows", "free_rows",
-        "y", "y_rows", "y_precision", "node_hyper", "latent",
+        "y", "y_rows", "y_precision", "node_hyper", "latent", "units",
     ],
-    meta_fields=["n_markers"],
+    meta_fields=["n_markers", "exchangeable"],
 )  # fmt: skip
 @dataclass(frozen=True)
 class ModelData:
@@ -373,8 +389,9 @@ class ModelData:
 
     Attributes
     ----------
-    omics : LayerArrays or None
-        Layer 1 -> 2, a record for each individual; ``None`` without a middle layer.
+    omics : tuple of LayerArrays
+        Layer 1 -> 2, one for each block of nodes, a record for each individual. The nodes are in
+        the order of the blocks; none without a middle layer.
     trait : LayerArrays
         Layer 2 -> 3, observed phenotype records; one response.
     z_start : (L, n)
@@ -389,14 +406,18 @@ class ModelData:
     y_precision : (n,)
         Sum of the residual weights of an individual's records: 0 without a phenotype, their number
         where weights are not known.
-    node_hyper : EffectHyper or None
-        Of the node effects, (1,) each.
+    node_hyper : tuple of EffectHyper
+        Of the node effects of every block, (1,) each; none where a function of all nodes takes the
+        place of the sum of their effects.
     latent : (L,) bool
+    units : Units
     n_markers : int
         Number of markers of the data set.
+    exchangeable : tuple of tuple of int
+        Sets of latent nodes that may swap places without a change of the density.
     """
 
-    omics: LayerArrays | None
+    omics: tuple[LayerArrays, ...]
     trait: LayerArrays
     z_start: Array
     observed: Array
@@ -406,6 +427,14 @@ class ModelData:
     y: Array
     y_rows: Array
     y_precision: Array
-    node_hyper: EffectHyper | None
+    node_hyper: tuple[EffectHyper, ...]
     latent: Array
+    units: Units
     n_markers: int
+    exchangeable: tuple[tuple[int, ...], ...]
+
+    @property
+    def block_nodes(self) -> tuple[slice, ...]:
+        """Nodes of every block."""
+        ends = list(itertools.accumulate((block.n_responses for block in self.omics), initial=0))
+        return tuple(slice(*both) for both in itertools.pairwise(ends))

@@ -21,6 +21,8 @@ class Layer:
     ----------
     place : str
         ``marker`` (layer 1 -> 2) or ``skip`` (2 -> 3): first part of the names of marker terms.
+    block : str
+        Name of the block of nodes, empty where there is one: second part of the names.
     records : (record,) int
         Which of all records of the data set have data, the layer's records.
     owner : (all records,) int
@@ -33,11 +35,14 @@ class Layer:
         Square roots of known residual weights.
     design : FixedDesign
     responses : Responses
-    node_names : tuple of str or None
-        Names of the responses of layer 1 -> 2.
+    omics_columns : tuple of int or None
+        Columns of the data set's omics which the responses are; ``None`` where one is not.
+    connected : (marker, response) bool or None
+        Which markers may act on which response; ``None``: all.
     """
 
     place: str
+    block: str
     records: np.ndarray
     owner: np.ndarray
     needed: np.ndarray
@@ -45,7 +50,16 @@ class Layer:
     root: np.ndarray | None
     design: FixedDesign
     responses: Responses
-    node_names: tuple[str, ...] | None
+    omics_columns: tuple[int, ...] | None
+    connected: np.ndarray | None = None
+
+    def label(self, *parts: str) -> str:
+        """End of a name: the block and what else it is about."""
+        return "_".join(part for part in (self.block, *parts) if part)
+
+    def site(self, *parts: str) -> str:
+        """Name of a site in the joint density."""
+        return "_".join(part for part in (self.place, self.block, *parts) if part)
 
     @property
     def rows(self) -> np.ndarray:
@@ -85,7 +99,7 @@ def pedigree_term(
         diagonal=jnp.asarray(inverse + quarter[:m], dtype),
         hyper=effect_hyper(term, layer.responses, share, diagonal),
         name=name,
-        label=term.label,
+        label=layer.label(term.label),
         genetic=True,
     )
 
@@ -107,7 +121,7 @@ def group_term(
         diagonal=jnp.ones(m, dtype),
         hyper=effect_hyper(term, layer.responses, share, 1.0),
         name=name,
-        label=term.label,
+        label=layer.label(term.label),
         genetic=False,
     )
 

@@ -1,6 +1,7 @@
 """Arrays of the terms of a layer: marker effects by group, relationship matrices, random levels."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
@@ -9,6 +10,7 @@ import numpy as np
 import scipy.linalg
 
 from nnmm_jax.data.align import Dataset
+from nnmm_jax.data.groups import MarkerGroups
 from nnmm_jax.errors import InputError, shortlist
 from nnmm_jax.inference.arrays import MarkerMatrix, RandomArrays, Spectrum, TermArrays
 from nnmm_jax.inference.build_arrays import (
@@ -52,9 +54,15 @@ class TermBuilder:
         return cast(T, self._cache[key])
 
     def marker_terms(
-        self, layer: Layer, priors: Mapping[str, Prior], shares: Mapping[str, float]
+        self,
+        layer: Layer,
+        priors: Mapping[str, Prior],
+        groups: Sequence[str],
+        shares: Mapping[str, float],
     ) -> list[TermArrays]:
-        """One term for each group of markers (the group ``""`` is all markers).
+        """One term for each group of markers with a prior (the group ``""`` is all markers).
+
+        ``groups`` are all that the network names; markers of those without a prior have no effects.
 
         Raises
         ------
@@ -63,14 +71,22 @@ class TermBuilder:
         """
         if not priors:
             return []
+        if len(groups) > len(priors):
+            self._check_groups(groups, layer)
         found = []
         for group, prior in priors.items():
-            name = layer.place if not group else f"{layer.place}_{group}"
+            name = layer.site(group)
             if isinstance(prior, GBLUP) and prior.relationship is not None:
                 matrix = self._relationship(prior.relationship)
                 found.append(
                     self._square_root_term(
-                        layer, prior, shares[group], name, group, prior.relationship, matrix
+                        layer,
+                        prior,
+                        shares[group],
+                        name,
+                        layer.label(group),
+                        prior.relationship,
+                        matrix,
                     )
                 )
                 continue
@@ -79,37 +95,41 @@ class TermBuilder:
                     f"{layer.place}_prior: expected genotypes, found none; give them, or say "
                     f"{layer.place}_prior=None"
                 )
-            columns, mask = self._members(group, priors, layer)
+            columns, mask = self._members(group, groups, layer)
             found.append(self._marker_term(layer, prior, shares[group], name, group, columns, mask))
         return found
 
     def _members(
-        self, group: str, priors: Mapping[str, Prior], layer: Layer
+        self, group: str, named: Sequence[str], layer: Layer
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Columns of a group's markers, and where they act if that differs between nodes."""
-        groups = self.dataset.marker_groups
         if not group:
-            return None, None
-        names = () if groups is None else groups.names
-        if groups is None or set(names) != set(priors):
-            raise InputError(
-                f"{layer.place}_prior: expected a prior for each marker group "
-                f"({shortlist(names)}), found "
-                f"{shortlist(list(priors))}; "
-                "give read_dataset(marker_groups=...) the groups that the priors name"
-            )
-        code = names.index(group)
+            return _connected(None, None, layer)
+        groups = self._check_groups(named, layer)
+        code = groups.names.index(group)
         if groups.codes.ndim == 1:
-            return np.flatnonzero(groups.codes == code), None
-        if layer.node_names is None or len(layer.node_names) != groups.codes.shape[1]:
+            return _connected(np.flatnonzero(groups.codes == code), None, layer)
+        if layer.omics_columns is None:
             raise InputError(
                 f"{layer.place}_prior: the marker groups differ between omics, which a trait or a "
                 "latent node does not have; give one prior for all markers there"
             )
-        member = groups.codes == code
+        member = groups.codes[:, list(layer.omics_columns)] == code
         columns = np.flatnonzero(member.any(axis=1))
-        mask = member[columns]
-        return columns, None if mask.all() else mask
+        return _connected(columns, member[columns], layer)
+
+    def _check_groups(self, named: Sequence[str], layer: Layer) -> MarkerGroups:
+        """Groups of the data set, which must be those that the network names."""
+        groups = self.dataset.marker_groups
+        names = () if groups is None else groups.names
+        if groups is None or set(names) != set(named):
+            raise InputError(
+                f"{layer.place}_prior: expected a prior for each marker group "
+                f"({shortlist(names)}), found {shortlist(named)}; give "
+                "read_dataset(marker_groups=...) the groups that the priors name, and None as the "
+                "prior of a group without effects"
+            )
+        return groups
 
     def _genotypes(self, columns: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Genotypes of some markers, all individuals, and their means."""
@@ -129,13 +149,18 @@ class TermBuilder:
     ) -> TermArrays:
         genotypes, means = self._genotypes(columns)
         if not genotypes.shape[1]:
-            raise InputError(f"{layer.place}_prior: the marker group {group!r} has no marker")
-        total = self._once("total", group, lambda: marker_variance_sum(genotypes, means))
-        if mask is not None:  # nodes differ in what they see; the mean over nodes sets the scale
-            total *= mask.mean()
-        factor = vanraden_divisor(means) if isinstance(prior, GBLUP) else 1.0
+            what = f"the marker group {group!r}" if group else "the part of the network"
+            raise InputError(
+                f"{layer.place}_prior: {what} has no marker"
+                + (f" in the block {layer.block!r}" if layer.block else "")
+            )
+        key = "" if columns is None else hashlib.sha256(columns.tobytes()).hexdigest()
+        variances = self._once("variances", key, lambda: marker_variances(genotypes, means))
+        total = _sums(variances, mask)
+        expected = expected_variances(means)
+        factor = _sums(expected, mask) if isinstance(prior, GBLUP) else 1.0
         hyper = effect_hyper(prior, layer.responses, share, total, factor)
-        whole = self._once("markers", group, lambda: build_marker_matrix(genotypes, means))
+        whole = self._once("markers", key, lambda: build_marker_matrix(genotypes, means))
         everyone = self._everyone(layer)
         mine = genotypes if everyone else genotypes[layer.rows]
         joint = hyper.normal and mask is None and min(mine.shape) <= self.max_spectrum
@@ -143,7 +168,7 @@ class TermBuilder:
         if everyone and layer.root is None:
             markers = whole
             if joint:  # an eigenproblem that both layers may have
-                spectrum = self._once("spectrum", group, lambda: build_spectrum(mine, means))
+                spectrum = self._once("spectrum", key, lambda: build_spectrum(mine, means))
         else:
             markers = build_marker_matrix(mine, means, layer.root)
             if joint:
@@ -160,7 +185,7 @@ class TermBuilder:
             everyone=None if everyone else whole,
             columns=None if columns is None else jnp.asarray(columns),
             name=name,
-            label=group,
+            label=layer.label(group),
             polygenic=False,
             are_markers=True,
         )
@@ -230,12 +255,12 @@ class TermBuilder:
         dense: list[TermArrays] = []
         sparse: list[RandomArrays] = []
         for term, share in zip(terms, shares, strict=True):
-            name = f"random_{layer.place}_{term.label}"
+            name = f"random_{layer.site(term.label)}"
             if isinstance(term, Relationship):
                 matrix = self._relationship(term.matrix)
                 dense.append(
                     self._square_root_term(
-                        layer, term, share, name, term.label, term.matrix, matrix
+                        layer, term, share, name, layer.label(term.label), term.matrix, matrix
                     )
                 )
             elif isinstance(term, Pedigree):
@@ -253,8 +278,9 @@ class TermBuilder:
                 if term.solver == "eigen" or (term.solver == "auto" and few):
                     matrix = self._pedigree_matrix()
                     key = "pedigree "  # with a blank: not the name of a user's matrix
+                    label = layer.label(term.label)
                     dense.append(
-                        self._square_root_term(layer, term, share, name, term.label, key, matrix)
+                        self._square_root_term(layer, term, share, name, label, key, matrix)
                     )
                 else:
                     sparse.append(pedigree_term(self.dataset, layer, term, share, name))
@@ -292,17 +318,40 @@ def square_root(matrix: np.ndarray) -> np.ndarray:
     return np.asarray(vectors[:, keep] * np.sqrt(values[keep]))
 
 
-def marker_variance_sum(genotypes: np.ndarray, means: np.ndarray) -> float:
-    """Sum of the markers' variances after imputation by the mean."""
-    total = 0.0
+def _connected(
+    columns: np.ndarray | None, mask: np.ndarray | None, layer: Layer
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Leave only what the layer's connections allow of some markers (all markers: ``None``)."""
+    if layer.connected is not None:
+        seen = layer.connected if columns is None else layer.connected[columns]
+        mask = seen if mask is None else mask & seen
+        kept = np.flatnonzero(mask.any(axis=1))
+        columns, mask = (kept if columns is None else columns[kept]), mask[kept]
+    return columns, None if mask is None or mask.all() else mask
+
+
+def _sums(values: np.ndarray, mask: np.ndarray | None) -> float | np.ndarray:
+    """Sum over markers, for every response where they differ in what they see.
+
+    A response that sees nothing gets the mean of the others: its variance means nothing, but it
+    must be a number.
+    """
+    if mask is None:
+        return float(values.sum())
+    sums = np.asarray(values @ mask)
+    return np.where(sums > 0, sums, sums[sums > 0].mean())
+
+
+def marker_variances(genotypes: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Variances (marker,) after imputation by the mean."""
+    found = np.empty(genotypes.shape[1])
     for start in range(0, genotypes.shape[1], CHUNK):
         columns = slice(start, start + CHUNK)
-        centred = decoded(genotypes[:, columns], means[columns])
-        total += float(np.mean(centred**2, axis=0).sum())
-    return total
+        found[columns] = np.mean(decoded(genotypes[:, columns], means[columns]) ** 2, axis=0)
+    return found
 
 
-def vanraden_divisor(means: np.ndarray) -> float:
-    """Divisor of ``M M'`` in VanRaden (2008), method 1: ``sum_j 2 p_j (1 - p_j)``."""
+def expected_variances(means: np.ndarray) -> np.ndarray:
+    """Variances (marker,) ``2 p (1 - p)``; their sum is VanRaden's (2008) divisor of ``M M'``."""
     frequency = means / 2.0
-    return float(np.sum(2.0 * frequency * (1.0 - frequency)))
+    return np.asarray(2.0 * frequency * (1.0 - frequency))

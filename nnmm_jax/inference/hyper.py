@@ -74,7 +74,11 @@ def _scale_of_mean(df: float, mean: np.ndarray) -> np.ndarray:
 
 
 def effect_hyper(
-    prior: Prior, responses: Responses, share: float, total: float, factor: float = 1.0
+    prior: Prior,
+    responses: Responses,
+    share: float,
+    total: float | np.ndarray,
+    factor: float | np.ndarray = 1.0,
 ) -> EffectHyper:
     """Resolve the prior of one set of effects.
 
@@ -82,9 +86,9 @@ def effect_hyper(
     ----------
     share : float
         Of the responses' variance.
-    total : float
+    total : float or (response,)
         Sum of the covariates' variances.
-    factor : float
+    factor : float or (response,)
         The stated variance is ``factor`` times that of an effect (GBLUP).
     """
     dtype = jnp.result_type(float)
@@ -96,7 +100,7 @@ def effect_hyper(
         # E[tau2] = 2 E[1 / lambda2] = 2 rate / (shape - 1), relative to the residual variance.
         ratio = share / (responses.residual_share * total)
         given = prior.rate if prior.rate is not None else (prior.shape - 1.0) * ratio / 2.0
-        rate = np.full(shape, given)
+        rate = np.broadcast_to(given, shape)
         known = prior.lambda2 is not None
         scale = np.full(shape, prior.lambda2 if prior.lambda2 is not None else 1.0)
     elif isinstance(prior, BayesA):

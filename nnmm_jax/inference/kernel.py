@@ -69,7 +69,8 @@ class NNMMKernel(MCMCKernel):
     >>> from numpyro.infer import MCMC
     >>> from nnmm_jax.inference.kernel import NNMMKernel
     >>> from nnmm_jax.inference.sweep import SweepSettings
-    >>> kernel = NNMMKernel(SweepSettings("linear"))
+    >>> from nnmm_jax.network.activations import ACTIVATIONS
+    >>> kernel = NNMMKernel(SweepSettings(ACTIVATIONS["linear"]))
     >>> mcmc = MCMC(kernel, num_warmup=5, num_samples=5, chain_method="vectorized",
     ...             num_chains=4, jit_model_args=True)  # then mcmc.run(key, data)
     """
@@ -107,9 +108,9 @@ class NNMMKernel(MCMCKernel):
 
     def _init_chain(self, rng_key: Array, data: ModelData) -> KernelState:
         settings = self.settings
-        chain = start_state(random.fold_in(rng_key, _START), data, settings.activate)
+        chain = start_state(random.fold_in(rng_key, _START), data, settings.activation)
         stats_shape = jax.eval_shape(lambda: sweep(rng_key, chain, data, jnp.array(0), settings)[1])
-        draw_shape = jax.eval_shape(lambda: draw_quantities(rng_key, chain, data, settings))
+        draw_shape = jax.eval_shape(lambda: draw_quantities(rng_key, chain, data, settings)[0])
 
         def zeros(tree: Any) -> Any:
             return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree)
@@ -120,7 +121,7 @@ class NNMMKernel(MCMCKernel):
             chain=chain,
             draw=zeros(draw_shape),
             stats=zeros(stats_shape),
-            sums=empty_accumulators(data),
+            sums=empty_accumulators(data, combines=settings.activation.combines),
         )
 
     def sample(
@@ -143,7 +144,7 @@ class NNMMKernel(MCMCKernel):
         )
         chain = lax.cond(
             t % REFRESH_EVERY == 0,
-            lambda: jax.vmap(lambda one: refreshed(one, data, settings.activate))(chain),
+            lambda: jax.vmap(lambda one: refreshed(one, data, settings.activation))(chain),
             lambda: chain,
         )
         kept = t - self._num_warmup
@@ -160,15 +161,15 @@ class NNMMKernel(MCMCKernel):
         settings = self.settings
 
         def keep(key: Array, one: State, sums: Accumulators) -> Any:
-            draw = draw_quantities(random.fold_in(key, _KEEP), one, data, settings)
-            return draw, accumulate_nodes(one, data, settings, sums)
+            draw, values = draw_quantities(random.fold_in(key, _KEEP), one, data, settings)
+            return draw, accumulate_nodes(values, sums)
 
         def keep_effects(key: Array, one: State, sums: Accumulators) -> Accumulators:
             key = random.fold_in(key, _KEEP_EFFECTS)
             return accumulate_effects(key, one, data, settings, sums)
 
         draw, sums = jax.vmap(keep)(keys, chain, sums)
-        layers = [arrays for arrays in (data.omics, data.trait) if arrays is not None]
+        layers = (*data.omics, data.trait)
         joint = any(term.spectrum is not None for arrays in layers for term in arrays.terms)
         every = JOINT_EFFECTS_EVERY if joint else 1
         if sums.markers is None and sums.skip is None:

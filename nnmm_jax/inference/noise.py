@@ -13,11 +13,18 @@ import numpyro.distributions as dist
 from jax import Array, lax, random
 from jax.scipy.linalg import solve_triangular
 
+_BLOCKS = 2**30  # subkeys of blocks, beyond those of terms within a block
+
 
 def _flat(
     draw: Callable[..., Array], key: Array, shape: tuple[int, ...], dtype: jnp.dtype
 ) -> Array:
     return draw(key, (math.prod(shape),), dtype).reshape(shape)
+
+
+def of_block(key: Array, number: int) -> Array:
+    """Key of a block of nodes; the first has the key itself, as if there were no blocks."""
+    return key if number == 0 else random.fold_in(key, _BLOCKS + number)
 
 
 def normal(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:

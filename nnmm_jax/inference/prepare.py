@@ -10,17 +10,22 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import norm
 
 from nnmm_jax.data.align import Dataset
 from nnmm_jax.data.design import Design, design_matrix
 from nnmm_jax.errors import InputError
 from nnmm_jax.inference.arrays import EffectHyper, FixedDesign, LayerArrays, ModelData
 from nnmm_jax.inference.build_arrays import build_fixed_design
+from nnmm_jax.inference.build_nodes import (
+    Nodes,
+    activated_variance,
+    middle_layer,
+    resolve_activation,
+)
 from nnmm_jax.inference.build_random import Layer
 from nnmm_jax.inference.build_terms import MAX_SPECTRUM, TermBuilder
 from nnmm_jax.inference.hyper import Responses, effect_hyper, residual_hyper, resolve_shares
-from nnmm_jax.network.activations import Activation
+from nnmm_jax.network.activations import ACTIVATIONS, Activation, Units
 from nnmm_jax.network.priors import GBLUP, Prior, Residual, as_prior
 from nnmm_jax.network.spec import Network
 from nnmm_jax.network.terms import RandomTerm
@@ -35,30 +40,35 @@ class Scaling:
     node_mean, node_sd : (node,)
         0 and 1 for latent nodes and without standardisation.
     trait_mean, trait_sd : float
-    omics_terms, trait_terms : (term,)
-        What each column of the two fixed-effect designs was divided by.
+    omics_terms : tuple of (term,)
+        What each column of the fixed-effect design of every block was divided by.
+    trait_terms : (term,)
+        The same for the trait.
     """
 
     node_mean: np.ndarray
     node_sd: np.ndarray
     trait_mean: float
     trait_sd: float
-    omics_terms: np.ndarray
+    omics_terms: tuple[np.ndarray, ...]
     trait_terms: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A model ready to run: arrays, scaling, names.
+    """A model ready to run: arrays, scaling, activation, names.
 
     ``trait_rows`` is the scaled fixed-effect design of the phenotype for ALL individuals, averaged
     over the records of each, (term, individual); the one in ``data`` has the observed records only.
+    ``node_order`` is the order in which a user's function has the nodes.
     """
 
     data: ModelData
     scaling: Scaling
+    activation: Activation
     node_names: tuple[str, ...]
-    omics_design: Design | None
+    node_order: np.ndarray
+    omics_designs: tuple[Design, ...]
     trait_design: Design
     trait_rows: np.ndarray
 
@@ -72,53 +82,31 @@ def _scaled_design(
     return build_fixed_design((design.matrix / factor)[rows], root), factor
 
 
-def _middle_layer(
-    dataset: Dataset, network: Network
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Standardised omics with latent columns added (node, individual), their mean and sd."""
-    omics = dataset.omics
-    n_omics = omics.shape[1]
-    mean, sd = np.zeros(n_omics + network.latent), np.ones(n_omics + network.latent)
-    if network.standardize and n_omics:
-        mean[:n_omics], sd[:n_omics] = np.nanmean(omics, axis=0), np.nanstd(omics, axis=0)
-    z = np.full((omics.shape[0], n_omics + network.latent), np.nan)
-    z[:, :n_omics] = (omics - mean[:n_omics]) / sd[:n_omics]
-    return z.T, np.arange(n_omics + network.latent) >= n_omics, mean, sd
-
-
-def _activated_variance(z: np.ndarray, latent: np.ndarray, activation: Activation) -> float:
-    """Sum over nodes of var(g(z)) over observed values; a latent node is N(0, 1) a priori."""
-    active = np.where(np.isnan(z), np.nan, np.asarray(activation.function(np.nan_to_num(z))))
-    total = float(np.nanvar(active[~latent], axis=1).sum()) if (~latent).any() else 0.0
-    quantiles = norm.ppf((np.arange(2000) + 0.5) / 2000)
-    return total + int(latent.sum()) * float(np.var(np.asarray(activation.function(quantiles))))
-
-
-def latent_names(network: Network) -> tuple[str, ...]:
-    """Names of the latent nodes."""
-    return tuple(f"latent{k + 1}" for k in range(network.latent))
-
-
 def _check(dataset: Dataset, network: Network) -> None:
-    if dataset.omics.shape[1] + network.latent == 0 and not (
-        network.skip_prior is not None or network.random_trait
-    ):
-        raise InputError(
-            "the network has no middle layer: give omics, or latent nodes (latent=K), or fit the "
-            "trait directly with a skip_prior or random_trait"
-        )
-    if dataset.omics.shape[1] + network.latent == 0:
+    if dataset.omics.shape[1] + len(network.latent_names) == 0:
+        if network.skip_prior is None and not network.random_trait:
+            raise InputError(
+                "the network has no middle layer: give omics, or latent nodes (latent=K), or fit "
+                "the trait directly with a skip_prior or random_trait"
+            )
         _check_direct(network)
-    latent = latent_names(network)
+    latent = network.latent_names
     taken = [name for name in latent if name in set(dataset.omics_names)]
     if taken:
         raise InputError(
             f"omics column {taken[0]!r} has the name of a latent node: rename it in the omics table"
         )
+    partial = any(block.connections == "map" for block in network.all_blocks)
+    if partial and dataset.connections is None:
+        raise InputError(
+            "connections='map': the data set has no map of markers and nodes; give "
+            "read_dataset(connections=...)"
+        )
 
 
 _OF_MIDDLE_LAYER = (
-    "marker_prior", "node_prior", "activation", "fixed_omics", "random_omics", "residual_omics"
+    "marker_prior", "node_prior", "activation", "theta", "connections", "blocks", "fixed_omics",
+    "random_omics", "residual_omics",
 )  # fmt: skip
 
 
@@ -138,22 +126,19 @@ def _check_direct(network: Network) -> None:
         )
 
 
-def _omics_layer(
-    dataset: Dataset,
-    network: Network,
-    builder: TermBuilder,
-    z: np.ndarray,
-    latent: np.ndarray,
-    node_sd: np.ndarray,
+def _omics_block(
+    dataset: Dataset, network: Network, builder: TermBuilder, nodes: Nodes, which: int
 ) -> tuple[LayerArrays, Design, np.ndarray]:
-    """Layer 1 -> 2: arrays, design and its scaling."""
-    observed = ~np.isnan(z)
-    needed = observed.any(axis=0)
+    """Layer 1 -> 2 of one block: arrays, design and its scaling."""
+    block, rows = nodes.blocks[which]
+    z, latent = nodes.z[rows], nodes.latent[rows]
+    needed = (~np.isnan(z)).any(axis=0)
     root = None if dataset.omics_weights is None else np.sqrt(dataset.omics_weights)
+    what = f" of {block.name}" if block.name else " of omics"
     design = design_matrix(
-        network.fixed_omics,
+        block.fixed,
         dataset.individual_covariates,
-        what="fixed effects of omics",
+        what=f"fixed effects{what}",
         needed=needed if needed.any() else None,
         varying=dataset.varying_columns,
     )
@@ -161,44 +146,78 @@ def _omics_layer(
     node_variance = np.ones(z.shape[0])
     if not network.standardize:
         node_variance[~latent] = np.nanvar(z[~latent], axis=1)
-    priors = network.marker_priors
+    priors = block.marker_priors
     shares, left = resolve_shares(
-        [*priors.values(), *network.random_omics], network.residual_omics, "omics"
+        [*priors.values(), *block.random], block.residual, what.removeprefix(" of ")
     )
-    responses = Responses(node_variance, node_sd, left)
-    names = (*(str(name) for name in dataset.omics_names), *latent_names(network))
+    columns = tuple(int(column) for column in nodes.columns[rows])
+    connected = None
+    if block.connections == "map" and dataset.connections is not None and priors:
+        whole = dataset.connections.mask(nodes.names, dataset.genotypes.shape[1])
+        connected = whole[:, rows]
     layer = Layer(
-        "marker",
-        np.arange(z.shape[1]),
-        np.arange(z.shape[1]),
-        needed,
-        dataset.individual_covariates,
-        root,
-        fixed,
-        responses,
-        names,
+        place="marker",
+        block=block.name,
+        records=np.arange(z.shape[1]),
+        owner=np.arange(z.shape[1]),
+        needed=needed,
+        covariates=dataset.individual_covariates,
+        root=root,
+        design=fixed,
+        responses=Responses(node_variance, nodes.sd[rows], left),
+        omics_columns=None if latent.any() else columns,
+        connected=connected,
     )
     arrays = _layer_arrays(
-        builder, layer, priors, network.random_omics, shares, network.residual_omics, latent
+        builder,
+        layer,
+        priors,
+        block.marker_groups,
+        block.random,
+        shares,
+        block.residual,
+        latent,
     )
     return arrays, design, factors
+
+
+def _exchangeable(
+    nodes: Nodes, omics: Sequence[LayerArrays], activation: Activation
+) -> tuple[tuple[int, ...], ...]:
+    """Sets of latent nodes that see the same: of one block, with the same markers.
+
+    A function of all nodes may tell them apart, and so may one that is different for every node.
+    """
+    if activation is not ACTIVATIONS.get(activation.name):
+        return ()
+    found: dict[tuple[int, bytes], list[int]] = {}
+    for number, (block, (_, rows)) in enumerate(zip(omics, nodes.blocks, strict=True)):
+        masks = [np.asarray(term.mask) for term in block.terms if term.mask is not None]
+        for node in np.flatnonzero(nodes.latent[rows]):
+            sees = b"".join(mask[:, node].tobytes() for mask in masks)
+            found.setdefault((number, sees), []).append(int(rows.start + node))
+    return tuple(tuple(one) for one in found.values() if len(one) > 1)
 
 
 def _layer_arrays(
     builder: TermBuilder,
     layer: Layer,
     priors: Mapping[str, Prior],
+    groups: Sequence[str],
     random: Sequence[RandomTerm],
     shares: list[float],
     residual: Residual,
     latent: np.ndarray,
 ) -> LayerArrays:
-    """Arrays of a layer; ``shares`` are those of the marker priors, then of the random terms."""
-    terms = builder.marker_terms(layer, priors, dict(zip(priors, shares, strict=False)))
+    """Arrays of a layer; ``shares`` are those of the marker priors, then of the random terms.
+
+    ``groups`` are all groups of markers, also those without a prior.
+    """
+    terms = builder.marker_terms(layer, priors, groups, dict(zip(priors, shares, strict=False)))
     dense, sparse = builder.random_terms(layer, tuple(random), shares[len(priors) :])
     root = None if layer.root is None else jnp.asarray(layer.root, jnp.result_type(float))
     hyper = residual_hyper(residual, layer.responses, latent)
-    return LayerArrays(layer.design, (*terms, *dense), tuple(sparse), root, hyper)
+    return LayerArrays(layer.design, (*terms, *dense), tuple(sparse), root, hyper, layer.block)
 
 
 def _trait_layer(
@@ -207,9 +226,10 @@ def _trait_layer(
     builder: TermBuilder,
     records: np.ndarray,
     trait_sd: float,
-    activated: float | None,
-) -> tuple[LayerArrays, EffectHyper | None, Design, np.ndarray]:
-    """Layer 2 -> 3: arrays, prior of the node effects, design and its scaling."""
+    nodes: Nodes,
+    activation: Activation,
+) -> tuple[LayerArrays, tuple[EffectHyper, ...], Design, np.ndarray]:
+    """Layer 2 -> 3: arrays, priors of the node effects, design and its scaling."""
     needed = np.zeros(len(dataset.phenotype), dtype=bool)
     needed[records] = True
     root = None if dataset.weights is None else np.sqrt(dataset.weights[records])
@@ -220,32 +240,56 @@ def _trait_layer(
         needed=needed,
     )
     fixed, factors = _scaled_design(design, records, root)
-    node_prior = as_prior(network.node_prior)
+    of_nodes = _node_priors(nodes, activation)
     priors = network.skip_priors
-    sets: list[Prior] = [] if activated is None else [node_prior]
-    sets += [*priors.values(), *network.random_trait]
+    sets: list[Prior] = [*of_nodes, *priors.values(), *network.random_trait]
     shares, left = resolve_shares(sets, network.residual_trait, "trait")
     responses = Responses(np.ones(1), np.full(1, trait_sd), left)
-    node_hyper = None
-    if activated is not None:
-        factor = activated if isinstance(node_prior, GBLUP) else 1.0
-        node_hyper = effect_hyper(node_prior, responses, shares.pop(0), activated, factor)
+    node_hyper = []
+    if not activation.combines:
+        for prior, share, (_, rows) in zip(of_nodes, shares, nodes.blocks, strict=False):
+            total = activated_variance(nodes, rows, activation)
+            factor = total if isinstance(prior, GBLUP) else 1.0
+            node_hyper.append(effect_hyper(prior, responses, share, total, factor))
+    shares = shares[len(of_nodes) :]
     layer = Layer(
-        "skip",
-        records,
-        dataset.record_rows,
-        needed,
-        dataset.covariates,
-        root,
-        fixed,
-        responses,
-        None,
+        place="skip",
+        block="",
+        records=records,
+        owner=dataset.record_rows,
+        needed=needed,
+        covariates=dataset.covariates,
+        root=root,
+        design=fixed,
+        responses=responses,
+        omics_columns=None,
     )
     latent = np.zeros(1, dtype=bool)
     arrays = _layer_arrays(
-        builder, layer, priors, network.random_trait, shares, network.residual_trait, latent
+        builder,
+        layer,
+        priors,
+        network.skip_groups,
+        network.random_trait,
+        shares,
+        network.residual_trait,
+        latent,
     )
-    return arrays, node_hyper, design, factors
+    return arrays, tuple(node_hyper), design, factors
+
+
+def _node_priors(nodes: Nodes, activation: Activation) -> list[Prior]:
+    """Priors of the node effects of every block; a function of all nodes has a share like them."""
+    priors = [as_prior(block.node_prior) for block, _ in nodes.blocks]
+    if not activation.combines:
+        return priors
+    usual = Network().node_prior
+    if any(prior != usual for prior in priors):
+        raise InputError(
+            f"node_prior: the function {activation.name} takes the place of the sum of node "
+            "effects; leave it out"
+        )
+    return [as_prior(usual)]
 
 
 def _mean_rows(matrix: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
@@ -280,21 +324,21 @@ def prepare(dataset: Dataset, network: Network, *, max_spectrum: int = MAX_SPECT
     _check(dataset, network)
     dtype = jnp.result_type(float)
     builder = TermBuilder(dataset, max_spectrum)
-    z, latent, node_mean, node_sd = _middle_layer(dataset, network)
-    n = z.shape[1]
+    nodes = middle_layer(dataset, network)
+    activation = resolve_activation(network, nodes)
+    z, n = nodes.z, nodes.z.shape[1]
     records = np.flatnonzero(~np.isnan(dataset.phenotype))
     y, y_rows = dataset.phenotype[records], dataset.record_rows[records]
     trait_mean, trait_sd = float(y.mean()), float(y.std())
 
-    omics, omics_design, omics_terms, activated = None, None, np.ones(0), None
-    if len(z):
-        omics, omics_design, omics_terms = _omics_layer(
-            dataset, network, builder, z, latent, node_sd
-        )
-        activated = _activated_variance(z, latent, network.activate)
+    blocks = [
+        _omics_block(dataset, network, builder, nodes, which) for which in range(len(nodes.blocks))
+    ]
+    omics = tuple(arrays for arrays, _, _ in blocks)
     trait, node_hyper, trait_design, trait_terms = _trait_layer(
-        dataset, network, builder, records, trait_sd, activated
+        dataset, network, builder, records, trait_sd, nodes, activation
     )
+    _check_names(omics, trait)
     weights = np.ones(len(y)) if dataset.weights is None else dataset.weights[records]
     precision = np.bincount(y_rows, weights, minlength=n)
     observed = ~np.isnan(z)
@@ -311,14 +355,34 @@ def prepare(dataset: Dataset, network: Network, *, max_spectrum: int = MAX_SPECT
         y_rows=jnp.asarray(y_rows),
         y_precision=jnp.asarray(precision, dtype),
         node_hyper=node_hyper,
-        latent=jnp.asarray(latent),
+        latent=jnp.asarray(nodes.latent),
+        units=Units(*(jnp.asarray(one, dtype) for one in (nodes.mean, nodes.sd, trait_sd))),
         n_markers=dataset.genotypes.shape[1],
+        exchangeable=_exchangeable(nodes, omics, activation),
+    )
+    scaling = Scaling(
+        nodes.mean, nodes.sd, trait_mean, trait_sd, tuple(part[2] for part in blocks), trait_terms
     )
     return Prepared(
         data,
-        Scaling(node_mean, node_sd, trait_mean, trait_sd, omics_terms, trait_terms),
-        (*(str(name) for name in dataset.omics_names), *latent_names(network)),
-        omics_design,
+        scaling,
+        activation,
+        nodes.names,
+        nodes.user_order,
+        tuple(part[1] for part in blocks),
         trait_design,
         _mean_rows(trait_design.matrix / trait_terms, dataset.record_rows, n).T,
     )
+
+
+def _check_names(omics: Sequence[LayerArrays], trait: LayerArrays) -> None:
+    """Blocks, groups and terms may have been named so that two things have one name."""
+    names: list[str] = []
+    for layer in (*omics, trait):
+        names += [*(term.name for term in layer.terms), *(term.name for term in layer.random)]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InputError(
+            f"blocks: expected names that differ together with those of groups and terms, found "
+            f"{twice[0]!r} twice; rename a block"
+        )

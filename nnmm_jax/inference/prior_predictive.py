@@ -78,21 +78,28 @@ def _values(sites: dict[str, Any], arrays: LayerArrays) -> tuple[Array, Array]:
 def _draw(key: Array, data: ModelData, activation: Activation) -> dict[str, Array]:
     """One draw of everything from the joint density, fixed effects at zero."""
     fixed = {"fixed_trait": jnp.zeros((1, data.trait.design.matrix.shape[0]))}
-    if data.omics is not None:
-        shape = (data.z_start.shape[0], data.omics.design.matrix.shape[0])
-        fixed["fixed_omics"] = jnp.zeros(shape)
+    for block in data.omics:
+        shape = (block.n_responses, block.design.matrix.shape[0])
+        fixed[f"fixed_omics{block.suffix}"] = jnp.zeros(shape)
     known = handlers.substitute(model, data=fixed)
     sites = handlers.trace(handlers.seed(known, key)).get_trace(data, activation)
     found: dict[str, Array] = {}
     mediated = total = jnp.zeros_like(data.y)
-    if data.omics is not None:
-        genetic, other = _values(sites, data.omics)
+    if data.omics:
+        genetic = jnp.concatenate([_values(sites, block)[0] for block in data.omics])
         z = sites["z_missing"]["value"].reshape(data.z_start.shape)
-        var_e = jnp.broadcast_to(_variance(sites, "var_e", data.omics), z.shape[:1])
-        w = sites["effects_node"]["value"]
-        expected = activation.expectation(genetic, jnp.sqrt(var_e)[:, None])
+        var_e = jnp.concatenate(
+            [
+                jnp.broadcast_to(_variance(sites, "var_e", block), (block.n_responses,))
+                for block in data.omics
+            ]
+        )
+        names = activation.parameters.priors
+        theta = {name: sites[f"theta_{name}"]["value"] for name in names}
+        w, sd = sites["effects_node"]["value"], jnp.sqrt(var_e)[:, None]
+        expected = activation.expected_features(genetic, sd, theta, data.units)
         mediated = (w @ expected)[0, data.y_rows]
-        total = (w @ activation.function(z))[0, data.y_rows]
+        total = (w @ activation.features(z, theta, data.units))[0, data.y_rows]
         found["var_genetic_node"] = jnp.var(genetic, axis=-1)
         found["var_node"] = jnp.var(z, axis=-1)
         found["h2_node"] = found["var_genetic_node"] / found["var_node"]
@@ -106,12 +113,10 @@ def _draw(key: Array, data: ModelData, activation: Activation) -> dict[str, Arra
 
 def _variance(sites: dict[str, Any], name: str, arrays: LayerArrays) -> Array:
     hyper = arrays.residual_hyper
-    return jnp.where(hyper.fixed, hyper.scale, sites[name]["value"])
+    return jnp.where(hyper.fixed, hyper.scale, sites[f"{name}{arrays.suffix}"]["value"])
 
 
-def prior_predictive(
-    prepared: Prepared, activation: Activation, draws: int, seed: int
-) -> PriorPredictive:
+def prior_predictive(prepared: Prepared, draws: int, seed: int) -> PriorPredictive:
     """Draw from the priors of a prepared model.
 
     Parameters
@@ -122,7 +127,7 @@ def prior_predictive(
         Of all random numbers.
     """
     data = _unseen(prepared.data)
-    one = jax.jit(jax.vmap(lambda key: _draw(key, data, activation)))
+    one = jax.jit(jax.vmap(lambda key: _draw(key, data, prepared.activation)))
     keys = random.split(random.key(seed), draws)
     parts = [one(keys[start : start + _BATCH]) for start in range(0, draws, _BATCH)]
     joined = {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0]}

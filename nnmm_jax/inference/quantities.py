@@ -9,10 +9,13 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jax import Array, random
 
+from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import EffectHyper, LayerArrays, ModelData
 from nnmm_jax.inference.blocks.mixed_model import everyone_values
+from nnmm_jax.inference.blocks.trait import parameters_of
 from nnmm_jax.inference.state import EffectState, LayerState, State
 from nnmm_jax.inference.sweep import SweepSettings
+from nnmm_jax.network.activations import NO_THETA, Activation
 
 Unit = Literal["none", "node", "node2", "trait", "trait2"]
 
@@ -25,18 +28,59 @@ class Quantity(NamedTuple):
     unit: Unit = "none"
 
 
-def node_signs(state: State, data: ModelData, settings: SweepSettings) -> Array:
-    """Sign (node,) by which a latent node is aligned: the one that makes its effect positive.
+class Alignment(NamedTuple):
+    """Order and sign by which latent nodes are reported.
 
-    Only where the activation is odd up to a constant is the flipped node equally probable.
+    Attributes
+    ----------
+    order : (node,) int or None
+        Node of the state that comes first, second, ...; ``None``: as they are.
+    signs : (node,)
+        After that.
     """
-    assert state.nodes is not None
-    flip = data.latent & (state.nodes.coef[0] < 0) & settings.activate.symmetric
-    return jnp.where(flip, -1.0, 1.0).astype(state.z.dtype)
+
+    order: Array | None
+    signs: Array
+
+    def arranged(self, values: Array, nodes: slice = slice(None)) -> Array:
+        """Values (node, ...) of all nodes, or of those of a block, in order; signs aside."""
+        if self.order is None:
+            return values
+        return values[self.order[nodes] - (nodes.start or 0)]
+
+    def signed(self, values: Array, nodes: slice = slice(None)) -> Array:
+        """The same with signs."""
+        values = self.arranged(values, nodes)
+        return values * jnp.reshape(self.signs[nodes], (-1, *[1] * (values.ndim - 1)))
+
+
+def align(state: State, data: ModelData, settings: SweepSettings) -> Alignment:
+    """Say which latent node is which, and which way round.
+
+    Where latent nodes are exchangeable the first is the one that explains most of the trait's
+    variance in this draw. Where the activation is odd up to a constant the flipped node is equally
+    probable: the sign makes the node's effect positive.
+    """
+    if not state.nodes:
+        return Alignment(None, jnp.ones(data.latent.shape, state.z.dtype))
+    w, order = state.node_coef[0], None
+    if data.exchangeable:
+        explained = w**2 * jnp.var(settings.activation.function(state.z, NO_THETA), axis=-1)
+        order = jnp.arange(w.shape[0])
+        for alike in data.exchangeable:
+            places = jnp.asarray(alike)
+            order = order.at[places].set(places[jnp.argsort(-explained[places])])
+        w = w[order]
+    flip = data.latent & (w < 0) & settings.activation.symmetric
+    return Alignment(order, jnp.where(flip, -1.0, 1.0).astype(state.z.dtype))
 
 
 def _centre(values: Array) -> Array:
     return values - jnp.mean(values)
+
+
+def _centre_rows(values: Array) -> Array:
+    return values - jnp.mean(values, axis=-1, keepdims=True)
 
 
 class LayerValues(NamedTuple):
@@ -111,9 +155,11 @@ def _layer_quantities(place: str, state: LayerState, arrays: LayerArrays) -> dic
 _RESPONSE = {"marker": "node", "skip": "trait", "node": "trait"}
 
 
-def _describe_effects(place: str, label: str, hyper: EffectHyper) -> dict[str, Quantity]:
+def _describe_effects(
+    place: str, label: str, hyper: EffectHyper, node: str = "node"
+) -> dict[str, Quantity]:
     response = _RESPONSE[place]
-    dims, of_trait = ((), True) if response == "trait" else (("node",), False)
+    dims, of_trait = ((), True) if response == "trait" else ((node,), False)
     level, pi, weights = _effect_names(place, label, hyper)
     component = weights.replace("weights", "component")  # groups may have other mixtures
     unit: Unit = "none" if hyper.symbol == "lambda2" else ("trait2" if of_trait else "node2")
@@ -126,32 +172,39 @@ def _describe_effects(place: str, label: str, hyper: EffectHyper) -> dict[str, Q
 
 def _describe_layer(place: str, arrays: LayerArrays) -> dict[str, Quantity]:
     found: dict[str, Quantity] = {}
+    node = f"node{arrays.suffix}"
     for term in arrays.terms:
         if not term.polygenic:
-            found |= _describe_effects(place, term.label, term.hyper)
+            found |= _describe_effects(place, term.label, term.hyper, node)
     labels = [one.label for one in arrays.random]
     labels += [term.label for term in arrays.terms if term.polygenic]
     ending = _RESPONSE[place]
     for label in labels:
         of_trait = ending == "trait"
         found[f"var_random_{ending}_{label}"] = (
-            Quantity((), True, "trait2") if of_trait else Quantity(("node",), False, "node2")
+            Quantity((), True, "trait2") if of_trait else Quantity((node,), False, "node2")
         )
+    if place == "marker":
+        columns = f"term_omics{arrays.suffix}"
+        found[f"fixed_omics{arrays.suffix}"] = Quantity((node, columns), False, "node")
     return found
 
 
-def describe(data: ModelData) -> dict[str, Quantity]:
+def describe(data: ModelData, activation: Activation) -> dict[str, Quantity]:
     """Say what every quantity is that :func:`draw_quantities` may keep (and more)."""
     individual = ("individual",)
     found = {
         "node_effect": Quantity(("node",), True, "trait"),
         "node_included": Quantity(("node",), True),
-        "fixed_omics": Quantity(("node", "term_omics"), False, "node"),
         "fixed_trait": Quantity(("term_trait",), True, "trait"),
         **dict.fromkeys(
             ("var_residual_node", "var_genetic_node"), Quantity(("node",), False, "node2")
         ),
         "h2_node": Quantity(("node",), False),
+        "var_mediated_node": Quantity(("node",), True, "trait2"),
+        "h2_mediated_node": Quantity(("node",), True),
+        "var_mediated_block": Quantity(("block",), True, "trait2"),
+        "h2_mediated_block": Quantity(("block",), True),
         "h2_trait": Quantity((), True),
         **dict.fromkeys(
             (
@@ -175,63 +228,117 @@ def describe(data: ModelData) -> dict[str, Quantity]:
             ),
             Quantity(individual, True, "trait"),
         ),
-        "epv_mean": Quantity((), True, "trait"),
+        **dict.fromkeys(("epv_mean", "mediated_mean", "direct_mean"), Quantity((), True, "trait")),
         **_describe_layer("skip", data.trait),
     }
-    if data.omics is not None:
-        found |= _describe_layer("marker", data.omics)
-    if data.node_hyper is not None:
-        found |= _describe_effects("node", "", data.node_hyper)
+    for block in data.omics:
+        found |= _describe_layer("marker", block)
+    for hyper, block in zip(data.node_hyper, data.omics, strict=False):
+        found |= _describe_effects("node", block.name, hyper)
+    for name, prior in activation.parameters.priors.items():
+        axes = tuple(f"theta_{name}_{axis}" for axis in range(len(prior.shape())))
+        found[f"theta_{name}"] = Quantity(axes, False)
     return found
 
 
-def _node_draws(
-    key: Array, state: State, data: ModelData, settings: SweepSettings
-) -> tuple[dict[str, Array], Array, Array]:
-    """Quantities of the middle layer, and its mediated and activated sums (individual,).
+class NodeValues(NamedTuple):
+    """Values of the nodes in all individuals, aligned.
+
+    Attributes
+    ----------
+    z : (node, individual)
+        The middle layer itself.
+    genetic : (node, individual)
+        The node's own breeding value, centred.
+    mediated : (node, individual) or None
+        What the node gives to the trait's breeding value, centred; ``None`` where a function
+        combines the nodes.
+    mediated_block : (block, individual) or None
+        The same of every block, where there are several.
+    """
+
+    z: Array
+    genetic: Array
+    mediated: Array | None
+    mediated_block: Array | None
+
+
+class _Middle(NamedTuple):
+    """Middle layer of a draw: quantities, values, mediated and activated sums (individual,).
+
+    The mediated sum is not centred.
+    """
+
+    draw: dict[str, Array]
+    values: NodeValues | None
+    mediated: Array
+    total: Array
+
+
+def _node_draws(key: Array, state: State, data: ModelData, settings: SweepSettings) -> _Middle:
+    """Middle layer.
 
     Expected breeding values take each node's fixed effects and groups at their mean over
     individuals, so that they depend on the genotype alone, and the expectation over the node's
     residual.
     """
-    assert state.omics is not None
-    assert state.nodes is not None
-    assert data.omics is not None
-    activation, omics = settings.activate, state.omics
-    w = state.nodes.coef[0]
-    parts = layer_values(key, omics, data.omics, state.z.shape[1])
-    genetic = parts.markers + parts.polygenic
-    residual = data.omics.unweighted(omics.residual)
-    explained = state.z - residual - genetic
-    base = jnp.mean(explained, axis=-1, keepdims=True)
-    sd = jnp.sqrt(omics.variance)[:, None]
-    mediated = _centre(w @ activation.expectation(genetic + base, sd))
-    signs = node_signs(state, data, settings)
+    activation, n = settings.activation, state.z.shape[1]
+    theta, w = parameters_of(state, activation), state.node_coef[0]
+    blocks = list(zip(state.omics, data.omics, data.block_nodes, strict=True))
+    parts = [
+        layer_values(noise.of_block(key, number), block, arrays, n)
+        for number, (block, arrays, _) in enumerate(blocks)
+    ]
+    genetic = jnp.concatenate([part.markers + part.polygenic for part in parts])
+    other = jnp.concatenate([part.other for part in parts])
+    residual = data.omics[0].unweighted(state.node_residual)
+    base = jnp.mean(state.z - residual - genetic, axis=-1, keepdims=True)
+    sd = jnp.sqrt(state.node_variance)[:, None]
+    expected = activation.expected_features(genetic + base, sd, theta, data.units)
+    alignment = align(state, data, settings)
     var_genetic = jnp.var(genetic, axis=-1)
-    draw = {
-        "node_effect": signs * w,
-        "node_included": (w != 0).astype(w.dtype),
-        "fixed_omics": signs[:, None] * omics.fixed,
-        "var_residual_node": omics.variance,
+    by_node = {
+        "var_residual_node": state.node_variance,
         "var_genetic_node": var_genetic,
-        "h2_node": var_genetic / jnp.var(genetic + parts.other + residual, axis=-1),
-        **_layer_quantities("marker", omics, data.omics),
+        "h2_node": var_genetic / jnp.var(genetic + other + residual, axis=-1),
     }
-    return draw, mediated, w @ activation.function(state.z)
+    draw = {name: alignment.arranged(value) for name, value in by_node.items()}
+    for block, arrays, nodes in blocks:
+        draw[f"fixed_omics{arrays.suffix}"] = alignment.signed(block.fixed, nodes)
+        own = _layer_quantities("marker", block, arrays)
+        draw |= {name: alignment.arranged(value, nodes) for name, value in own.items()}
+    draw |= {f"theta_{name}": value for name, value in theta.items()}
+    z = alignment.signed(state.z)
+    values = NodeValues(z, alignment.signed(_centre_rows(genetic)), None, None)
+    if not activation.combines:
+        draw["node_effect"] = alignment.signed(w)
+        draw["node_included"] = alignment.arranged((w != 0).astype(w.dtype))
+        mediated = alignment.arranged(_centre_rows(w[:, None] * expected))
+        draw["var_mediated_node"] = jnp.var(mediated, axis=-1)
+        values = values._replace(mediated=mediated)
+        if len(blocks) > 1:
+            whole = jnp.stack([jnp.sum(mediated[nodes], axis=0) for _, _, nodes in blocks])
+            draw["var_mediated_block"] = jnp.var(whole, axis=-1)
+            values = values._replace(mediated_block=whole)
+    total = w @ activation.features(state.z, theta, data.units)
+    return _Middle(draw, values, w @ expected, total)
 
 
 def draw_quantities(
     key: Array, state: State, data: ModelData, settings: SweepSettings
-) -> dict[str, Array]:
-    """Quantities kept of every draw, on the internal scale."""
+) -> tuple[dict[str, Array], NodeValues | None]:
+    """Quantities kept of every draw, and values of the nodes, on the internal scale."""
     key_nodes, key_trait = random.split(key)
     n = data.y_precision.shape[0]
     trait = state.trait
-    draw: dict[str, Array] = {}
-    mediated = total = jnp.zeros((n,), data.y.dtype)
-    if state.nodes is not None:
-        draw, mediated, total = _node_draws(key_nodes, state, data, settings)
+    zero = jnp.zeros((n,), data.y.dtype)
+    draw, values, mediated, total = _Middle({}, None, zero, zero)
+    if data.omics:
+        draw, values, mediated, total = _node_draws(key_nodes, state, data, settings)
+    means = {"mediated_mean": jnp.mean(mediated)}
+    mediated = _centre(mediated)
     parts = layer_values(key_trait, trait, data.trait, n)
+    means["direct_mean"] = jnp.mean(parts.markers[0])
     direct, polygenic = _centre(parts.markers[0]), _centre(parts.polygenic[0])
     total = total + parts.markers[0] + parts.polygenic[0]
     ebv = mediated + direct + polygenic
@@ -240,20 +347,25 @@ def draw_quantities(
          if not group.genetic),
         jnp.zeros((), data.y.dtype),
     )  # fmt: skip
+    variance = jnp.var(total) + other + trait.variance[0]
     draw |= {
         "fixed_trait": trait.fixed[0],
         "var_residual_trait": trait.variance[0],
         "var_mediated": jnp.var(mediated),
         "var_direct": jnp.var(direct),
         "var_genetic_trait": jnp.var(ebv),
-        "h2_trait": jnp.var(ebv) / (jnp.var(total) + other + trait.variance[0]),
+        "h2_trait": jnp.var(ebv) / variance,
         "ebv_mediated": mediated,
         "epv": _centre(total),
         "epv_mean": jnp.mean(total),
+        **means,
     }
+    for part in ("node", "block"):
+        if f"var_mediated_{part}" in draw:
+            draw[f"h2_mediated_{part}"] = draw[f"var_mediated_{part}"] / variance
     of_trait = _layer_quantities("skip", trait, data.trait)
-    if state.nodes is not None and data.node_hyper is not None:
-        of_trait |= _effect_quantities("node", "", state.nodes, data.node_hyper)
+    for effects, hyper, block in zip(state.nodes, data.node_hyper, data.omics, strict=False):
+        of_trait |= _effect_quantities("node", block.name, effects, hyper)
     draw |= {name: value[0] for name, value in of_trait.items()}
     if not all(term.polygenic for term in data.trait.terms):
         draw["ebv_direct"] = direct
@@ -262,7 +374,7 @@ def draw_quantities(
         draw["var_polygenic"] = jnp.var(polygenic)
     if any(not group.genetic for group in data.trait.random):
         draw["group_value"] = parts.other[0]
-    return draw
+    return draw, values
 
 
 def has_polygenic(arrays: LayerArrays) -> bool:

@@ -21,10 +21,15 @@ from nnmm_jax.errors import InputError
 from nnmm_jax.inference.arrays import ModelData
 from nnmm_jax.inference.collect import Accumulators
 from nnmm_jax.inference.kernel import KernelState, NNMMKernel
+from nnmm_jax.inference.snapshot import pieces_between, snapshot
+from nnmm_jax.inference.state import State
 from nnmm_jax.inference.sweep import SweepSettings
+from nnmm_jax.network.activations import Activation
 
-_PIECE = 50  # sweeps in a compiled piece: its overhead is a few sweeps' worth at most
+SAMPLERS = ("hmc", "nuts")
+_PIECE = 25  # sweeps in a compiled piece: its overhead is a few sweeps' worth at most
 _SMALLEST_PIECE = 10
+_SNAPSHOT = 2**31 - 4  # subkey, beside those of the kernel
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,13 @@ class RunSettings:
         Chain c uses ``fold_in(key(seed), c)``, however many chains run.
     progress : bool
         Whether to show a progress bar on standard error.
+    sampler : str
+        How missing omics of a nonlinear network move: ``hmc`` or ``nuts``.
 
     Raises
     ------
     InputError
-        If a count is not a positive whole number (``warmup`` may be 0).
+        If a count is not a positive whole number (``warmup`` may be 0), or the sampler is unknown.
     """
 
     warmup: int = 1000
@@ -52,6 +59,7 @@ class RunSettings:
     chains: int = 4
     seed: int = 0
     progress: bool = True
+    sampler: str = "hmc"
 
     def __post_init__(self) -> None:
         """Check the counts."""
@@ -61,6 +69,10 @@ class RunSettings:
                 raise InputError(
                     f"{name} must be a whole number of at least {least}, got {value!r}"
                 )
+        if self.sampler not in SAMPLERS:
+            raise InputError(
+                f"sampler: expected one of {', '.join(SAMPLERS)}, found {self.sampler!r}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +82,11 @@ class RunOutput:
     Attributes
     ----------
     draws, stats : dict of (chain, draw, ...)
+    snapshots : dict of (chain, snapshot, ...)
+        Whole parameter sets of some draws, see :mod:`nnmm_jax.inference.snapshot`; empty where
+        they would not fit into memory.
+    snapshot_draws : (snapshot,) int
+        The draws that they belong to.
     sums : Accumulators
         Leading axis chain.
     seconds : dict
@@ -78,6 +95,8 @@ class RunOutput:
 
     draws: dict[str, np.ndarray]
     stats: dict[str, np.ndarray]
+    snapshots: dict[str, np.ndarray]
+    snapshot_draws: np.ndarray
     sums: Accumulators
     seconds: dict[str, float]
 
@@ -163,25 +182,78 @@ def compiled_piece(
     return piece
 
 
-def run_chains(data: ModelData, sweep: SweepSettings, settings: RunSettings) -> RunOutput:
+@lru_cache(maxsize=16)
+def _compiled_snapshot(chains: int) -> Callable[[KernelState, ModelData], dict[str, Array]]:
+    def one(state: KernelState, data: ModelData) -> dict[str, Array]:
+        key = random.fold_in(random.fold_in(state.rng_key, state.i), _SNAPSHOT)
+        return snapshot(key, state.chain, data)
+
+    return jax.jit(jax.vmap(one, in_axes=(0, None)) if chains > 1 else one)
+
+
+class _Snapshots:
+    """Parameter sets taken while a run goes on."""
+
+    def __init__(self, data: ModelData, settings: RunSettings, size: int) -> None:
+        pieces = -(-settings.samples // size)
+        self._every = pieces_between(data, settings.chains, pieces)
+        self._chains, self._data = settings.chains, data
+        self._taken: list[dict[str, np.ndarray]] = []
+        self._seen = 0
+        self.draws: list[int] = []
+
+    def offer(self, state: KernelState, draw: int) -> None:
+        """Take the end of every so manieth piece; ``draw`` is the last draw before."""
+        self._seen += 1
+        if self._every is None or self._seen % self._every:
+            return
+        taken = _compiled_snapshot(self._chains)(state, self._data)
+        self._taken.append(jax.tree.map(np.asarray, taken))
+        self.draws.append(draw)
+
+    def joined(self) -> dict[str, np.ndarray]:
+        """All that was taken, (chain, snapshot, ...)."""
+        if not self._taken:
+            return {}
+        axis = 1 if self._chains > 1 else 0
+        found = {
+            name: np.stack([one[name] for one in self._taken], axis=axis) for name in self._taken[0]
+        }
+        return found if self._chains > 1 else {name: one[None] for name, one in found.items()}
+
+
+def run_chains(
+    data: ModelData,
+    activation: Activation,
+    settings: RunSettings,
+    change_start: Callable[[State], State] | None = None,
+) -> RunOutput:
     """Run all chains and return what was kept.
 
     Parameters
     ----------
     data : ModelData
-    sweep : SweepSettings
+    activation : Activation
     settings : RunSettings
+    change_start : callable or None
+        Takes the starting states of all chains (leading axis chain, unless there is one) and
+        returns others of the same shapes. For checks that the start does not matter.
 
     Returns
     -------
     RunOutput
     """
+    adapting = settings.warmup if activation.parameters.priors else 0
+    sweep = SweepSettings(activation, settings.sampler == "nuts", adapting)
     kernel, start = compiled_start(sweep, settings.warmup)
     clock = _Clock()
     began = time.perf_counter()
     state = start(chain_keys(settings.seed, settings.chains), data)
+    if change_start is not None:
+        state = state._replace(chain=change_start(state.chain))
     size = piece_size(settings.warmup, settings.samples)
     kept: list[Any] = []
+    snapshots, done = _Snapshots(data, settings, size), 0
     bar = tqdm(
         total=settings.warmup + settings.samples, disable=not settings.progress, unit="sweep"
     )
@@ -195,6 +267,11 @@ def run_chains(data: ModelData, sweep: SweepSettings, settings: RunSettings) -> 
                     kept.append(jax.tree.map(np.asarray, collected))
                 clock.pieces.append((phase, n_sweeps, time.perf_counter() - began))
                 began = time.perf_counter()
+                if phase == "sampling":
+                    done += n_sweeps
+                    snapshots.offer(state, done - 1)
+                    clock.pieces.append((phase, 0, time.perf_counter() - began))
+                    began = time.perf_counter()
                 bar.update(n_sweeps)
     joined = {
         group: {
@@ -206,4 +283,11 @@ def run_chains(data: ModelData, sweep: SweepSettings, settings: RunSettings) -> 
     sums = jax.tree.map(np.asarray, state.sums)
     if settings.chains == 1:
         sums = jax.tree.map(lambda leaf: leaf[None], sums)
-    return RunOutput(joined["draw"], joined["stats"], sums, clock.report())
+    return RunOutput(
+        joined["draw"],
+        joined["stats"],
+        snapshots.joined(),
+        np.asarray(snapshots.draws, dtype=int),
+        sums,
+        clock.report(),
+    )

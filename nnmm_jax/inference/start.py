@@ -5,6 +5,7 @@ from jax import Array, random
 
 from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import EffectHyper, LayerArrays, ModelData, ResidualHyper
+from nnmm_jax.inference.blocks import theta as theta_block
 from nnmm_jax.inference.blocks.families import family_of
 from nnmm_jax.inference.blocks.layer import fitted
 from nnmm_jax.inference.blocks.missing_hmc import init_adapt
@@ -67,23 +68,39 @@ def _layer(key: Array, arrays: LayerArrays, response: Array) -> LayerState:
     return fitted(state, arrays)[0]
 
 
+def _start_theta(key: Array, z: Array, data: ModelData, activation: Activation) -> Array:
+    def finite(flat: Array) -> Array:
+        theta = activation.parameters.constrain(flat)
+        return jnp.all(jnp.isfinite(activation.features(z, theta, data.units)))
+
+    return theta_block.start(key, activation, finite)
+
+
 def start_state(key: Array, data: ModelData, activation: Activation) -> State:
     """Starting state of one chain.
 
-    Missing omics and latent nodes start at standard normal noise, variances around their prior
-    means, all effects at zero.
+    Missing omics and latent nodes start at standard normal noise, parameters of a user's function
+    at draws from their priors, variances around their prior means, all effects at zero.
     """
-    keys = random.split(key, 4)
+    keys = random.split(key, 5)
     random_z = noise.normal(keys[0], data.z_start.shape, data.z_start.dtype)
     z = jnp.where(data.observed, data.z_start, random_z)
-    nodes, omics = None, None
-    if data.omics is not None and data.node_hyper is not None:
-        omics = _layer(keys[1], data.omics, data.omics.weighted(z))
-        nodes = _effects(keys[2], data.node_hyper, z.shape[0])
+    theta, theta_adapt = None, None
+    if activation.parameters.priors:
+        theta = _start_theta(keys[4], z, data, activation).astype(z.dtype)
+        theta_adapt = theta_block.init_adapt(theta)
+    omics = tuple(
+        _layer(random.fold_in(keys[1], number), block, block.weighted(z[nodes]))
+        for number, (block, nodes) in enumerate(zip(data.omics, data.block_nodes, strict=True))
+    )
+    nodes = tuple(
+        _effects(random.fold_in(keys[2], number), hyper, block.n_responses)
+        for number, (hyper, block) in enumerate(zip(data.node_hyper, data.omics, strict=False))
+    )
     trait = _layer(keys[3], data.trait, data.y[None])
     n_informed = data.informed_rows.shape[0]
     adapting = not activation.linear and n_informed > 0
     adapt = init_adapt(n_informed, z.dtype) if adapting else None
-    state = State(z, omics, nodes, trait, adapt)
+    state = State(z, omics, nodes, theta, trait, adapt, theta_adapt)
     residual = trait_residual(state, data, activation)
     return state._replace(trait=trait._replace(residual=residual))

@@ -2,7 +2,9 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from jax import Array
+from numpyro.infer.hmc_util import HMCAdaptState
 
 
 class EffectState(NamedTuple):
@@ -69,17 +71,40 @@ class State(NamedTuple):
     ----------
     z : (node, individual)
         Middle layer, completed.
-    omics : LayerState or None
-        Layer 1 -> 2; ``None`` without a middle layer.
-    nodes : EffectState or None
-        Effects of the activated nodes on the phenotype, ``coef`` (1, node).
+    omics : tuple of LayerState
+        Layer 1 -> 2, one for each block of nodes.
+    nodes : tuple of EffectState
+        Effects of the activated nodes of each block on the phenotype, ``coef`` (1, node).
+    theta : (parameter,) or None
+        Unconstrained parameters of a user's function.
     trait : LayerState
         Layer 2 -> 3; its residual is also without the nodes' effects.
     adapt : AdaptState or None
+    theta_adapt : HMCAdaptState or None
+        NumPyro's warm-up of step size and mass matrix.
     """
 
     z: Array
-    omics: LayerState | None
-    nodes: EffectState | None
+    omics: tuple[LayerState, ...]
+    nodes: tuple[EffectState, ...]
+    theta: Array | None
     trait: LayerState
     adapt: AdaptState | None
+    theta_adapt: HMCAdaptState | None
+
+    @property
+    def node_residual(self) -> Array:
+        """Residuals (node, individual) of all blocks, weighted."""
+        return jnp.concatenate([block.residual for block in self.omics])
+
+    @property
+    def node_variance(self) -> Array:
+        """Residual variances (node,) of all blocks."""
+        return jnp.concatenate([block.variance for block in self.omics])
+
+    @property
+    def node_coef(self) -> Array:
+        """Effects (1, feature) of what the nodes give; 1 where they are combined by a function."""
+        if not self.nodes:
+            return jnp.ones((1, 1), self.z.dtype)
+        return jnp.concatenate([block.coef for block in self.nodes], axis=1)

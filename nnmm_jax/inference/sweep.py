@@ -6,17 +6,19 @@ import jax
 import jax.numpy as jnp
 from jax import Array, random
 
+from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import ModelData
 from nnmm_jax.inference.blocks import (
     layer,
     missing_hmc,
     missing_linear,
     missing_prior,
+    theta,
     trait,
     variances,
 )
 from nnmm_jax.inference.state import State
-from nnmm_jax.network.activations import Activation, activation_by_name
+from nnmm_jax.network.activations import Activation
 
 
 @dataclass(frozen=True)
@@ -25,33 +27,59 @@ class SweepSettings:
 
     Attributes
     ----------
-    activation : str
+    activation : Activation
+    nuts : bool
+        Whether missing omics of a nonlinear network move by NUTS instead of HMC.
+    warmup : int
+        Sweeps of warm-up, by which NumPyro plans the adaptation of theta.
     """
 
-    activation: str
-
-    @property
-    def activate(self) -> Activation:
-        """The activation itself."""
-        return activation_by_name(self.activation)
+    activation: Activation
+    nuts: bool = False
+    warmup: int = 0
 
 
 def _missing(
     keys: dict[str, Array],
     state: State,
     data: ModelData,
-    activation: Activation,
+    settings: SweepSettings,
     warmup_iteration: Array,
 ) -> tuple[State, dict[str, Array]]:
     info: dict[str, Array] = {}
+    activation = settings.activation
     if activation.linear:
         if data.incomplete_rows.shape[0]:
             state, _ = missing_linear.kernel(keys["missing"], state, data)
         return state, info
     if data.informed_rows.shape[0]:
-        state, info = missing_hmc.kernel(keys["missing"], state, data, activation, warmup_iteration)
+        state, info = missing_hmc.kernel(
+            keys["missing"], state, data, activation, warmup_iteration, nuts=settings.nuts
+        )
     if data.free_rows.shape[0]:
         state, _ = missing_prior.kernel(keys["unseen"], state, data)
+    return state, info
+
+
+def _nodes(
+    keys: dict[str, Array],
+    state: State,
+    data: ModelData,
+    settings: SweepSettings,
+    warmup_iteration: Array,
+) -> tuple[State, dict[str, Array]]:
+    """What leads from the nodes to the trait: effects, parameters, or neither."""
+    activation = settings.activation
+    info: dict[str, Array] = {}
+    if data.node_hyper:
+        state, info = trait.kernel(keys["nodes"], state, data, activation)
+    if activation.parameters.priors:
+        state, info = theta.kernel(
+            keys["theta"], state, data, activation, warmup_iteration, settings.warmup
+        )
+    elif not data.node_hyper:  # the nodes have moved, and nothing else took notice
+        residual = trait.trait_residual(state, data, activation)
+        state = state._replace(trait=state.trait._replace(residual=residual))
     return state, info
 
 
@@ -71,19 +99,27 @@ def sweep(
     -------
     state, info
     """
-    activation = settings.activate
-    names = ("missing", "omics", "nodes", "trait", "variances", "unseen")
+    activation = settings.activation
+    names = ("missing", "omics", "nodes", "trait", "variances", "unseen", "theta")
     keys = {name: random.fold_in(key, number) for number, name in enumerate(names)}
     info: dict[str, Array] = {}
     found: list[dict[str, Array]] = []
-    if state.omics is not None and data.omics is not None:
-        state, info = _missing(keys, state, data, activation, warmup_iteration)
-        assert state.omics is not None
-        omics, more = layer.kernel(keys["omics"], state.omics, data.omics)
-        found.append(more)
-        state, _ = trait.kernel(keys["nodes"], state._replace(omics=omics), data, activation)
+    if data.omics:
+        state, info = _missing(keys, state, data, settings, warmup_iteration)
+        blocks = []
+        for number, (block, arrays) in enumerate(zip(state.omics, data.omics, strict=True)):
+            new, more = layer.kernel(noise.of_block(keys["omics"], number), block, arrays)
+            blocks.append(new)
+            found.append(more)
+        state, more = _nodes(
+            keys, state._replace(omics=tuple(blocks)), data, settings, warmup_iteration
+        )
+        info |= more
     new, more = layer.kernel(
-        keys["trait"], state.trait, data.trait, fixed_elsewhere=state.nodes is not None
+        keys["trait"],
+        state.trait,
+        data.trait,
+        fixed_elsewhere=bool(data.node_hyper or activation.parameters.priors),
     )
     found.append(more)
     state, _ = variances.kernel(keys["variances"], state._replace(trait=new), data)
@@ -95,10 +131,11 @@ def sweep(
 
 def refreshed(state: State, data: ModelData, activation: Activation) -> State:
     """Compute all caches (values of terms, residuals) from scratch."""
-    if state.omics is not None and data.omics is not None:
-        omics, explained = layer.fitted(state.omics, data.omics)
-        residual = data.omics.weighted(state.z) - explained
-        state = state._replace(omics=omics._replace(residual=residual))
+    blocks = []
+    for block, arrays, nodes in zip(state.omics, data.omics, data.block_nodes, strict=True):
+        omics, explained = layer.fitted(block, arrays)
+        blocks.append(omics._replace(residual=arrays.weighted(state.z[nodes]) - explained))
+    state = state._replace(omics=tuple(blocks))
     new, _ = layer.fitted(state.trait, data.trait)
     state = state._replace(trait=new)
     residual = trait.trait_residual(state, data, activation)

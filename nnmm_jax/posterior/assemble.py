@@ -4,49 +4,56 @@ import numpy as np
 import xarray as xr
 
 from nnmm_jax.data.align import Dataset
+from nnmm_jax.inference.build_arrays import marker_means
 from nnmm_jax.inference.collect import Moments
 from nnmm_jax.inference.prepare import Prepared, Scaling
-from nnmm_jax.inference.quantities import describe
+from nnmm_jax.inference.quantities import Quantity, describe
 from nnmm_jax.inference.run import RunOutput
 
 _DRAW = ("chain", "draw")
+# Means over the individuals, by which breeding values of a draw are centred.
+_MEANS = ("mediated_mean", "direct_mean", "epv_mean")
 
 
 def _in_units(
-    draws: dict[str, np.ndarray], prepared: Prepared, linear: bool
+    draws: dict[str, np.ndarray], prepared: Prepared, described: dict[str, Quantity]
 ) -> dict[str, np.ndarray]:
     """Undo the internal scaling of all draws."""
     scaling, data = prepared.scaling, prepared.data
     out = {name: value.astype(np.float64) for name, value in draws.items()}
     node_sd, trait_sd = scaling.node_sd, scaling.trait_sd
-    explained = out["epv"] + out.pop("epv_mean")[..., None] + out.pop("group_value", 0.0)
+    explained = out["epv"] + out["epv_mean"][..., None] + out.pop("group_value", 0.0)
+    for name in _MEANS:
+        out.pop(name)
     out["y_mean"] = explained + out["fixed_trait"] @ prepared.trait_rows
     out["fixed_trait"] = out["fixed_trait"] / scaling.trait_terms
     shift = 0.0
     if "node_effect" in out:
-        if linear:  # effects of z itself; otherwise of g(standardised z)
+        if prepared.activation.linear:  # effects of z itself; otherwise of g(standardised z)
             out["node_effect"] = out["node_effect"] / node_sd
             shift = out["node_effect"] @ scaling.node_mean
-        out["fixed_omics"] = out["fixed_omics"] / scaling.omics_terms
-    units: dict[str, float | np.ndarray] = {
-        "none": 1.0,
-        "trait": trait_sd,
-        "trait2": trait_sd**2,
-        "node": node_sd,
-    }
-    units["node2"] = node_sd**2
-    described = describe(data)
+    of_trait = {"none": 1.0, "trait": trait_sd, "trait2": trait_sd**2}
     for name, value in out.items():
-        quantity = described[name]
-        factor = units[quantity.unit]
-        if quantity.dims == ("node", "term_omics"):
-            factor = node_sd[:, None]
-        out[name] = value * factor
+        dims, _, unit = described[name]
+        if unit in of_trait:
+            out[name] = value * of_trait[unit]
+            continue
+        sd = _of_nodes(node_sd, dims[0], prepared)
+        out[name] = value * (sd**2 if unit == "node2" else sd).reshape(-1, *[1] * (len(dims) - 1))
     out["y_mean"] += scaling.trait_mean
     out["fixed_trait"][..., 0] += scaling.trait_mean - trait_sd * shift
-    if "fixed_omics" in out:
-        out["fixed_omics"][..., 0] += scaling.node_mean
+    for block, terms in zip(data.omics, scaling.omics_terms, strict=True):
+        name = f"fixed_omics{block.suffix}"
+        out[name] = out[name] / terms
+        out[name][..., 0] += _of_nodes(scaling.node_mean, f"node{block.suffix}", prepared)
     return out
+
+
+def _of_nodes(values: np.ndarray, dim: str, prepared: Prepared) -> np.ndarray:
+    """Those of (node,) values that belong to a dimension: of all nodes, or those of a block."""
+    blocks = zip(prepared.data.omics, prepared.data.block_nodes, strict=True)
+    rows = {f"node{block.suffix}": nodes for block, nodes in blocks}
+    return values if dim == "node" else values[rows[dim]]
 
 
 def _predictive(y_mean: np.ndarray, var_residual: np.ndarray, seed: int) -> np.ndarray:
@@ -67,6 +74,8 @@ def pool(moments: Moments, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     mean = (weights * moments.mean.astype(np.float64)).sum(axis=0) / total
     between = weights * (moments.mean - mean) ** 2
     variance = (moments.m2.astype(np.float64) + between).sum(axis=0) / total
+    if moments.nonzero is None:
+        return mean, np.sqrt(variance), np.full(mean.shape, np.nan)
     return mean, np.sqrt(variance), moments.nonzero.sum(axis=0, dtype=np.float64) / total
 
 
@@ -86,10 +95,16 @@ def _moments(output: RunOutput, scaling: Scaling) -> dict[str, tuple[tuple[str, 
             ("mean", "sd", "pip"), parts, (scaling.trait_sd, scaling.trait_sd, 1.0), strict=True
         ):
             found[f"skip_{name}"] = (("marker", "trait"), value.T * factor)
-    if sums.z is not None:
-        z_mean, z_sd, _ = pool(sums.z, np.asarray(sums.z_count))
-        found["omics_mean"] = (("individual", "node"), (z_mean * sd + scaling.node_mean[:, None]).T)
-        found["omics_sd"] = (("individual", "node"), (z_sd * sd).T)
+    for name, (called, dim, unit, shift) in {
+        "z": ("omics", "node", sd, scaling.node_mean[:, None]),
+        "genetic": ("node_ebv", "node", sd, 0.0),
+        "mediated": ("mediated_node", "node", scaling.trait_sd, 0.0),
+        "mediated_block": ("mediated_block", "block", scaling.trait_sd, 0.0),
+    }.items():
+        if name in sums.nodes:
+            mean, spread, _ = pool(sums.nodes[name], np.asarray(sums.nodes_count))
+            found[f"{called}_mean"] = (("individual", dim), (mean * unit + shift).T)
+            found[f"{called}_sd"] = (("individual", dim), (spread * unit).T)
     return found
 
 
@@ -102,13 +117,55 @@ def individual_means(dataset: Dataset) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
+def _parameters(
+    dataset: Dataset, prepared: Prepared, output: RunOutput
+) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """Whole parameter sets of some draws of all chains, in the user's units."""
+    scaling, chains = prepared.scaling, output.stats["non_finite"].shape[0]
+    node_sd, trait_sd = scaling.node_sd, scaling.trait_sd
+    found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+
+    def add(name: str, value: np.ndarray, *dims: str) -> None:
+        whole = np.asarray(value, dtype=np.float64).reshape(-1, *value.shape[2:])
+        found[name] = (("sample", *dims), _single(whole))
+
+    def of_draws(name: str) -> np.ndarray:
+        return np.asarray(output.draws[name][:, output.snapshot_draws])
+
+    taken = output.snapshots
+    sampled = np.repeat(np.arange(chains)[:, None], len(output.snapshot_draws), axis=1)
+    found["from_chain"] = (("sample",), sampled.ravel())
+    found["from_draw"] = (("sample",), np.tile(output.snapshot_draws, chains))
+    if not taken:
+        return found
+    fixed = taken["fixed_trait"].astype(np.float64) @ prepared.trait_rows.mean(axis=1)
+    add("trait_base", scaling.trait_mean + trait_sd * fixed)
+    add("var_residual_trait", trait_sd**2 * taken["var_residual_trait"])
+    for name in _MEANS:
+        add(name, trait_sd * of_draws(name))
+    if "skip_effect" in taken:
+        add("skip_effect", trait_sd * taken["skip_effect"], "marker")
+    if "node_base" in taken:
+        add("node_base", scaling.node_mean + node_sd * taken["node_base"], "node")
+        add("var_residual_node", node_sd**2 * taken["var_residual_node"], "node")
+    if "marker_effect" in taken:
+        add("marker_effect", node_sd[:, None] * taken["marker_effect"], "node", "marker")
+    if "node_effect" in taken:
+        unit = node_sd if prepared.activation.linear else 1.0
+        add("node_effect", trait_sd / unit * taken["node_effect"], "node")
+    for name in prepared.activation.parameters.priors:
+        value = of_draws(f"theta_{name}")
+        add(f"theta_{name}", value, *(f"theta_{name}_{axis}" for axis in range(value.ndim - 2)))
+    return found
+
+
 def _single(value: np.ndarray) -> np.ndarray:
     """Files hold single precision: more digits than any chain has."""
     return value.astype(np.float32) if value.dtype == np.float64 else value
 
 
 def assemble(
-    dataset: Dataset, prepared: Prepared, output: RunOutput, *, linear: bool, seed: int
+    dataset: Dataset, prepared: Prepared, output: RunOutput, *, seed: int
 ) -> dict[str, xr.Dataset]:
     """Build the groups of a result.
 
@@ -116,19 +173,17 @@ def assemble(
     ----------
     dataset, prepared, output
         Of the same fit.
-    linear : bool
-        Whether the activation is linear.
     seed : int
         Of the run; predictive noise is drawn from it.
 
     Returns
     -------
     dict of Dataset
-        posterior, sample_stats, moments, constant_data.
+        posterior, sample_stats, moments, constant_data, parameters.
     """
-    draws = _in_units(output.draws, prepared, linear)
+    described = describe(prepared.data, prepared.activation)
+    draws = _in_units(output.draws, prepared, described)
     draws["y_pred"] = _predictive(draws["y_mean"], draws["var_residual_trait"], seed)
-    described = describe(prepared.data)
     variables = {}
     for name, value in draws.items():
         dims, of_trait, _ = described[name]
@@ -138,20 +193,33 @@ def assemble(
             variables[name] = ((*_DRAW, *dims), _single(value))
     n_chains, n_draws = output.stats["non_finite"].shape
     steps = {"chain": np.arange(n_chains), "draw": np.arange(n_draws)}
-    omics_design = prepared.omics_design
+    node_names = np.asarray(prepared.node_names, dtype=str)
     names = {
         "individual": dataset.ids,
-        "node": np.asarray(prepared.node_names, dtype=str),
+        "node": node_names,
+        "block": np.asarray([block.name for block in prepared.data.omics], dtype=str),
         "marker": dataset.markers,
         "trait": np.asarray([dataset.trait]),
         "term_trait": np.asarray(prepared.trait_design.names),
-        "term_omics": np.asarray([] if omics_design is None else omics_design.names, dtype=str),
     }
+    blocks = zip(prepared.data.omics, prepared.omics_designs, strict=True)
+    for block, design in blocks:
+        dim = f"node{block.suffix}"
+        names[dim] = _of_nodes(node_names, dim, prepared)
+        names[f"term_omics{block.suffix}"] = np.asarray(design.names, dtype=str)
+    parameters = _parameters(dataset, prepared, output)
+    samples = {"sample": np.arange(next(iter(parameters.values()))[1].shape[0])}
     kept = _dataset({name: (_DRAW, value) for name, value in output.stats.items()}, steps)
     constant = {
         "omics_observed": (("individual", "node"), np.asarray(prepared.data.observed).T),
         "phenotype": (("individual", "trait"), individual_means(dataset)[:, None]),
         "latent": (("node",), np.asarray(prepared.data.latent)),
+        "node_order": (("node",), prepared.node_order),
+        "node_mean": (("node",), prepared.scaling.node_mean),
+        "node_sd": (("node",), prepared.scaling.node_sd),
+        "trait_mean": (("trait",), np.asarray([prepared.scaling.trait_mean])),
+        "trait_sd": (("trait",), np.asarray([prepared.scaling.trait_sd])),
+        "marker_dosage": (("marker",), marker_means(dataset.genotypes)),
     }
     moments = {
         name: (dims, _single(value))
@@ -162,6 +230,7 @@ def assemble(
         "sample_stats": kept,
         "moments": _dataset(moments, names),
         "constant_data": _dataset(constant, names),
+        "parameters": _dataset(parameters, {**samples, **names}),
     }
 
 

@@ -13,7 +13,6 @@ from jax import random
 from numpyro.infer.util import log_density
 
 from nnmm_jax import Network
-from nnmm_jax.api import sweep_settings
 from nnmm_jax.data.align import Dataset, read_dataset
 from nnmm_jax.inference.arrays import EffectHyper, ModelData, TermArrays
 from nnmm_jax.inference.blocks.mixed_model import allowed_effects
@@ -21,6 +20,7 @@ from nnmm_jax.inference.prepare import prepare
 from nnmm_jax.inference.start import start_state
 from nnmm_jax.inference.state import EffectState, State
 from nnmm_jax.inference.sweep import SweepSettings, refreshed
+from nnmm_jax.network.activations import Activation
 from nnmm_jax.network.joint import model
 
 # What a state does not hold: values (response, effect) of slabs that count for nothing (of zero
@@ -46,21 +46,22 @@ class Toy(NamedTuple):
 
     def log_joint(self, state: State, slabs: Slabs) -> float:
         """Log density of the NumPyro model at a state completed with what it integrates out."""
-        sites = to_sites(state, self.data, slabs)
-        return float(log_density(model, (self.data, self.settings.activate), {}, sites)[0])
+        sites = to_sites(state, self.data, slabs, self.settings.activation)
+        return float(log_density(model, (self.data, self.settings.activation), {}, sites)[0])
 
 
 def effect_sets(state: State, data: ModelData) -> list[EffectSet]:
     """All sets of effects except sparse random terms."""
-    found = []
-    if state.nodes is not None:
-        found.append(EffectSet("node", state.nodes, data.node_hyper, None))
-    for layer, arrays in ((state.omics, data.omics), (state.trait, data.trait)):
-        if layer is not None:
-            found += [
-                EffectSet(term.name, effects, term.hyper, term)
-                for effects, term in zip(layer.terms, arrays.terms, strict=True)
-            ]
+    found = [
+        EffectSet(f"node{block.suffix}", effects, hyper, None)
+        for effects, hyper, block in zip(state.nodes, data.node_hyper, data.omics, strict=False)
+    ]
+    layers = [*zip(state.omics, data.omics, strict=True), (state.trait, data.trait)]
+    for layer, arrays in layers:
+        found += [
+            EffectSet(term.name, effects, term.hyper, term)
+            for effects, term in zip(layer.terms, arrays.terms, strict=True)
+        ]
     return found
 
 
@@ -102,14 +103,17 @@ def components(one: EffectSet) -> jax.Array:
     return jnp.where(nonzero, 1 + jnp.searchsorted(slabs, one.effects.own[:, :n_effects]), 0)
 
 
-def to_sites(state: State, data: ModelData, slabs: Slabs) -> dict[str, Any]:
+def to_sites(state: State, data: ModelData, slabs: Slabs, activation: Activation) -> dict[str, Any]:
     """Values of the joint model's sites at a state."""
     sites: dict[str, Any] = {"fixed_trait": state.trait.fixed, "var_y": state.trait.variance}
-    layers = [(state.trait, data.trait)]
-    if state.omics is not None:
-        layers.append((state.omics, data.omics))
-        sites |= {"fixed_omics": state.omics.fixed, "var_e": state.omics.variance}
-        sites["z_missing"] = state.z[jnp.nonzero(~data.observed)]
+    layers = [(state.trait, data.trait), *zip(state.omics, data.omics, strict=True)]
+    for layer, arrays in layers[1:]:
+        sites[f"fixed_omics{arrays.suffix}"] = layer.fixed
+        sites[f"var_e{arrays.suffix}"] = layer.variance
+    sites["z_missing"] = state.z[jnp.nonzero(~data.observed)]
+    if state.theta is not None:
+        theta = activation.parameters.constrain(state.theta)
+        sites |= {f"theta_{name}": value for name, value in theta.items()}
     for layer, arrays in layers:
         for effects, group in zip(layer.random, arrays.random, strict=True):
             sites[f"effects_{group.name}"] = effects.coef
@@ -175,14 +179,19 @@ def random_layer(rng: np.random.Generator, layer: Any, arrays: Any) -> Any:
 def random_state(seed: int, data: ModelData, settings: SweepSettings) -> State:
     """A state anywhere, with the caches that belong to it."""
     rng = np.random.default_rng(seed)
-    state = start_state(random.key(seed), data, settings.activate)
-    if state.omics is not None:
-        state = state._replace(
-            omics=random_layer(rng, state.omics, data.omics),
-            nodes=random_effects(rng, state.nodes, data.node_hyper),
-        )
+    state = start_state(random.key(seed), data, settings.activation)
+    state = state._replace(
+        omics=tuple(
+            random_layer(rng, layer, arrays)
+            for layer, arrays in zip(state.omics, data.omics, strict=True)
+        ),
+        nodes=tuple(
+            random_effects(rng, effects, hyper)
+            for effects, hyper in zip(state.nodes, data.node_hyper, strict=True)
+        ),
+    )
     state = state._replace(trait=random_layer(rng, state.trait, data.trait))
-    return refreshed(state, data, settings.activate)
+    return refreshed(state, data, settings.activation)
 
 
 def toy_tables(
@@ -267,7 +276,7 @@ def toy() -> Callable[..., Toy]:
     ) -> Toy:
         stated = Network(**({"fixed_omics": "~ sex", "fixed_trait": "~ sex"} | network))
         prepared = prepare(toy_dataset(**(sizes or {})), stated, max_spectrum=spectrum)
-        settings = sweep_settings(stated)
+        settings = SweepSettings(prepared.activation)
         return Toy(prepared.data, settings, random_state(seed, prepared.data, settings))
 
     return build

@@ -21,7 +21,6 @@ from nnmm_jax import (
     Residual,
     read_dataset,
 )
-from nnmm_jax.api import sweep_settings
 from nnmm_jax.inference.blocks.random_terms import contrasts
 from nnmm_jax.inference.prepare import prepare
 from nnmm_jax.inference.run import RunSettings, run_chains
@@ -45,7 +44,7 @@ def test_groups_divide_the_markers(dataset):
     data = grouped(dataset, [(f"snp{j}", "a") for j in (1, 4, 5)])
     priors = {"a": BayesC(pi=0.5, share=0.1), "other": RRBLUP(share=0.2)}
     arrays = prepare(data, Network(marker_prior=priors, skip_prior="BayesA")).data
-    first, second = arrays.omics.terms
+    first, second = arrays.omics[0].terms
     assert (first.name, first.label, second.name) == ("marker_a", "a", "marker_other")
     np.testing.assert_array_equal(first.columns, [1, 4, 5])
     np.testing.assert_array_equal(second.columns, [0, 2, 3, 6, 7, 8])
@@ -63,25 +62,66 @@ def test_cis_and_trans_markers_differ_between_nodes(dataset):
     data = grouped(dataset, rows, n=30)
     network = Network(marker_prior={"cis": BayesC(pi=0.1), "other": "BayesC"})
     prepared = prepare(data, network)
-    cis = prepared.data.omics.terms[[t.label for t in prepared.data.omics.terms].index("cis")]
+    cis = prepared.data.omics[0].terms[[t.label for t in prepared.data.omics[0].terms].index("cis")]
     np.testing.assert_array_equal(cis.columns, [0, 3, 4])
     np.testing.assert_array_equal(
         cis.mask[:3], [[True, False, False], [False, True, False], [False, True, False]]
     )
     run = RunSettings(warmup=5, samples=40, chains=2, seed=1, progress=False)
-    output = run_chains(prepared.data, sweep_settings(network), run)
+    output = run_chains(prepared.data, prepared.activation, run)
     kernel_terms = {"pi_marker_cis", "pi_marker_other", "var_marker_effect_cis"}
     assert kernel_terms <= set(output.draws)
     model_sums = output.sums.markers
     assert (model_sums.nonzero[:, 0, 0] > 20).all()  # cis, pi 0.1
-    other = next(t for t in prepared.data.omics.terms if t.label == "other")
+    other = next(t for t in prepared.data.omics[0].terms if t.label == "other")
     assert other.mask.sum() + cis.mask.sum() == 27
+
+
+def test_markers_of_a_group_without_prior_have_no_effects(dataset):
+    data = grouped(dataset, [(f"snp{j}", "a") for j in (1, 4, 5)])
+    network = Network(
+        marker_prior={"a": NORMAL, "other": None}, skip_prior={"a": None, "other": NORMAL}
+    )
+    result = Model(data, network).fit(warmup=5, samples=20, chains=1, seed=1, progress=False)
+    arrays = prepare(data, network).data
+    (omics,), (trait,) = arrays.omics[0].terms, arrays.trait.terms
+    np.testing.assert_array_equal(omics.columns, [1, 4, 5])
+    np.testing.assert_array_equal(trait.columns, [0, 2, 3, 6, 7, 8])
+    effects = result.marker_effects().set_index("marker")
+    on_nodes = effects[effects["node"] != "y"]
+    direct = effects[effects["node"] == "y"]
+    chosen = ["snp1", "snp4", "snp5"]
+    for table, acting in (
+        (on_nodes, on_nodes.index.isin(chosen)),
+        (direct, ~direct.index.isin(chosen)),
+    ):
+        assert (table.loc[acting, ["mean", "sd"]] != 0).to_numpy().all()
+        assert (table.loc[~acting, ["mean", "sd", "pip"]] == 0).to_numpy().all()
+    assert result.run["settings"]["marker_prior"]["other"] is None
+
+
+def test_a_group_without_prior_differs_between_nodes(dataset):
+    """Every node sees its own markers only."""
+    rows = [("snp0", "cis", "m0"), ("snp3", "cis", "m1"), ("snp4", "cis", "m2")]
+    data = grouped(dataset, rows)
+    network = Network(marker_prior={"cis": "BayesC", "other": None})
+    (cis,) = prepare(data, network).data.omics[0].terms
+    np.testing.assert_array_equal(cis.columns, [0, 3, 4])
+    np.testing.assert_array_equal(cis.mask[:3], np.eye(3, dtype=bool))
 
 
 @pytest.mark.parametrize(
     ("network", "message"),
     [
         (Network(marker_prior={"a": NORMAL}), "expected a prior for each marker group"),
+        (
+            Network(marker_prior={"a": NORMAL, "b": None}),
+            "marker_prior: expected a prior for each marker group \\(none\\), found 'a', 'b'; give",
+        ),
+        (
+            Network(marker_prior={"a": GBLUP(relationship="K"), "b": None}),
+            "marker_prior: expected a prior for each marker group \\(none\\), found 'a', 'b'; give",
+        ),
         (
             Network(skip_prior={"a": NORMAL, "b": NORMAL}),
             "skip_prior: expected a prior for each marker group \\(none\\)",
@@ -108,14 +148,14 @@ def test_no_genotypes__raises_unless_there_are_no_marker_effects(dataset):
     with pytest.raises(InputError, match="marker_prior: expected genotypes"):
         prepare(bare, Network())
     prepared = prepare(bare, Network(marker_prior=None, random_omics=[Pedigree()]))
-    assert [term.name for term in prepared.data.omics.terms] == ["random_marker_pedigree"]
+    assert [term.name for term in prepared.data.omics[0].terms] == ["random_marker_pedigree"]
 
 
 def test_both_solvers_have_the_same_relationship(dataset):
     data = dataset(rich=True)
     expected = data.pedigree.relationship(data.pedigree_rows)
     eigen, sparse = (
-        prepare(data, Network(random_omics=[Pedigree(solver=solver)])).data.omics
+        prepare(data, Network(random_omics=[Pedigree(solver=solver)])).data.omics[0]
         for solver in ("eigen", "cg")
     )
     term = eigen.terms[-1]
@@ -204,15 +244,15 @@ def test_a_hidden_phenotype_is_predicted_with_its_group(dataset):
 def test_layers_with_the_same_records_share_their_eigenvectors(dataset):
     network = Network(marker_prior="RR-BLUP", skip_prior="RR-BLUP")
     complete, partial = (prepare(dataset(holes=holes), network).data for holes in (False, True))
-    assert complete.omics.terms[0].spectrum is complete.trait.terms[0].spectrum
-    assert partial.omics.terms[0].spectrum.vectors.shape[1] == 14
+    assert complete.omics[0].terms[0].spectrum is complete.trait.terms[0].spectrum
+    assert partial.omics[0].terms[0].spectrum.vectors.shape[1] == 14
     assert partial.trait.terms[0].spectrum.vectors.shape[1] == 11
 
 
 def test_gblup_reports_the_variance_of_genomic_values(dataset):
     """G of VanRaden: the level times sum 2pq."""
     data = dataset()
-    term = prepare(data, Network(marker_prior="GBLUP")).data.omics.terms[0]
+    term = prepare(data, Network(marker_prior="GBLUP")).data.omics[0].terms[0]
     p = np.nanmean(np.where(data.genotypes == -1, np.nan, data.genotypes), axis=0) / 2
     np.testing.assert_allclose(term.hyper.factor, np.sum(2 * p * (1 - p)))
 

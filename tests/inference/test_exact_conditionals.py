@@ -36,6 +36,18 @@ RICH = PLAIN | {
 pytestmark = pytest.mark.usefixtures("double")
 
 
+def layer_of(part, where):
+    """First block of the omics, or the trait, of a state or of data."""
+    return part.omics[0] if where == "omics" else part.trait
+
+
+def put_layer(state, where, layer):
+    """State with another first block of the omics, or another trait."""
+    if where == "omics":
+        return state._replace(omics=(layer, *state.omics[1:]))
+    return state._replace(trait=layer)
+
+
 def check(toy, first, second, log_first, log_second):
     """Compare one difference of log densities; each point is (state, slabs)."""
     joint = toy.log_joint(*first) - toy.log_joint(*second)
@@ -45,7 +57,7 @@ def check(toy, first, second, log_first, log_second):
 
 def fixed_trait_log_density(case, state, coef, rng):
     """Draw the trait's fixed effects given node effects; return them and their log density."""
-    data, activation = case.data, case.settings.activate
+    data, activation = case.data, case.settings.activation
     system = trait.trait_system(state, data, activation)
     seen = (system.response - coef @ system.active) @ data.trait.design.basis.T
     coordinates = seen + jnp.asarray(rng.normal(size=seen.shape))
@@ -61,15 +73,16 @@ def fixed_trait_log_density(case, state, coef, rng):
 def test_node_and_fixed_effects_jointly(toy, slabs, activation, more):
     case = toy(activation=activation, **PLAIN | more)
     state, rest = case.state, slabs(0, case)
-    system = trait.trait_system(state, case.data, case.settings.activate)
-    conditional = trait.joint_system(state, system, case.data.node_hyper).conditional
+    system = trait.trait_system(state, case.data, case.settings.activation)
+    conditional = trait.joint_system(state, system, case.data)[0].conditional
     points = []
     for seed in (1, 2):
         rng = np.random.default_rng(seed)
         coef = jnp.asarray(rng.normal(size=conditional.mean.shape))
         fixed, log = fixed_trait_log_density(case, state, coef, rng)
         moved = state._replace(
-            nodes=state.nodes._replace(coef=coef[None]), trait=state.trait._replace(fixed=fixed)
+            nodes=(state.nodes[0]._replace(coef=coef[None]),),
+            trait=state.trait._replace(fixed=fixed),
         )
         points.append(((moved, rest), log + float(conditional.log_prob(coef))))
     (first, log_first), (second, log_second) = points
@@ -83,7 +96,7 @@ def test_missing_omics_of_a_linear_network(toy, slabs, more):
     everyone = jnp.arange(state.z.shape[1])
     mean, var_e = missing_linear.node_layer(state, data, everyone)
     left, var_y, seen = missing_linear.phenotype_information(state, data)
-    w = state.nodes.coef[0]
+    w = state.node_coef[0]
     points = []
     for seed in (1, 2):
         z = jnp.where(data.observed, state.z, np.random.default_rng(seed).normal(size=mean.shape))
@@ -113,14 +126,13 @@ def test_density_that_hmc_follows(toy, slabs, activation, more):
     case = toy(activation=activation, **PLAIN | more)
     state, data, rest = case.state, case.data, slabs(0, case)
     rows = data.informed_rows
-    problem = missing_hmc.make_problem(state, data, rows)
+    problem = missing_hmc.make_problem(state, data, rows, case.settings.activation)
     points = []
     for seed in (1, 2):
-        whitened = jnp.where(
-            problem.observed, 0.0, np.random.default_rng(seed).normal(size=problem.z.shape)
-        )
+        rng, people = np.random.default_rng(seed), problem.people
+        whitened = jnp.where(people.observed, 0.0, rng.normal(size=people.z.shape))
         z = missing_hmc.place(problem, whitened)
-        log = missing_hmc.log_density(problem, whitened, case.settings.activate)
+        log = missing_hmc.log_density(problem, whitened, case.settings.activation)
         moved = missing_linear.replace_rows(state, data, rows, z)
         assert jnp.array_equal(moved.z[data.observed], state.z[data.observed])
         points.append(((moved, rest), float(log.sum())))
@@ -149,7 +161,7 @@ def dense_precision(system, n_responses, n_levels):
 def test_random_terms_and_fixed_effects_jointly(toy, slabs, where):
     """Groups and a sparse pedigree, several at once, against dense Cholesky and the joint."""
     case = toy(**RICH | {"random_trait": [Pedigree(solver="cg"), Group("pen"), Group("id")]})
-    state, arrays = getattr(case.state, where), getattr(case.data, where)
+    state, arrays = layer_of(case.state, where), layer_of(case.data, where)
     rest = slabs(0, case)
     system, response = random_system(state, arrays)
     n_responses, n_levels = response.shape[0], sum(term.n_levels for term in arrays.random)
@@ -192,7 +204,7 @@ def test_random_terms_and_fixed_effects_jointly(toy, slabs, where):
             for one, part in zip(state.random, system.split(drawn), strict=True)
         )
         new = state._replace(random=effects, fixed=coordinates @ arrays.design.to_terms)
-        points.append(((case.state._replace(**{where: new}), rest), log))
+        points.append(((put_layer(case.state, where, new), rest), log))
     (first, log_first), (second, log_second) = points
     check(case, first, second, log_first, log_second)
 
@@ -214,12 +226,12 @@ def test_variances_of_random_terms(toy, slabs):
         log = sum(float(jnp.sum(one.log_prob(drawn[name]))) for name, one in chosen.items())
         state = case.state
         for where in ("omics", "trait"):
-            old, arrays = getattr(state, where), getattr(case.data, where)
+            old, arrays = layer_of(state, where), layer_of(case.data, where)
             effects = tuple(
                 one._replace(level=drawn.get(f"level_{group.name}", one.level))
                 for one, group in zip(old.random, arrays.random, strict=True)
             )
-            state = state._replace(**{where: old._replace(random=effects)})
+            state = put_layer(state, where, old._replace(random=effects))
         points.append(((state, rest), log))
     (first, log_first), (second, log_second) = points
     check(case, first, second, log_first, log_second)
@@ -228,7 +240,7 @@ def test_variances_of_random_terms(toy, slabs):
 @pytest.mark.parametrize("number", [0, 1])
 def test_density_along_the_scale_orbit_of_random_terms(toy, slabs, number):
     case = toy(**RICH)
-    rest, state, arrays = slabs(0, case), case.state.omics, case.data.omics
+    rest, state, arrays = slabs(0, case), case.state.omics[0], case.data.omics[0]
     effects, term, values = state.random[number], arrays.random[number], state.random_values[number]
     square = jnp.sum(values**2, axis=-1)
     cross = jnp.sum(values * state.residual, axis=-1) + square
@@ -239,7 +251,7 @@ def test_density_along_the_scale_orbit_of_random_terms(toy, slabs, number):
         log = scale_move.log_density(log_k, prior, cross, square, state.variance)
         moved = family.scaled(effects, jnp.exp(log_k))
         replaced = (*state.random[:number], moved, *state.random[number + 1 :])
-        point = case.state._replace(omics=state._replace(random=replaced))
+        point = put_layer(case.state, "omics", state._replace(random=replaced))
         jacobian = (term.n_levels + 2) * float(log_k.sum())
         points.append(((point, rest), float(log.sum()) - jacobian))
     (first, log_first), (second, log_second) = points
@@ -250,7 +262,7 @@ def test_density_along_the_scale_orbit_of_random_terms(toy, slabs, number):
 def test_relationship_and_weighted_marker_terms(toy, slabs, place):
     """Every dense term of a weighted layer with repeated records, jointly with fixed effects."""
     case = toy(**RICH)
-    state, arrays, rest = getattr(case.state, place), getattr(case.data, place), slabs(0, case)
+    state, arrays, rest = layer_of(case.state, place), layer_of(case.data, place), slabs(0, case)
     assert len(arrays.terms) == 2
     for number, term in enumerate(arrays.terms):
         effects = state.terms[number]
@@ -272,7 +284,7 @@ def test_relationship_and_weighted_marker_terms(toy, slabs, place):
             terms = list(state.terms)
             terms[number] = effects._replace(coef=coef)
             new = state._replace(terms=tuple(terms), fixed=coordinates @ arrays.design.to_terms)
-            points.append(((case.state._replace(**{place: new}), rest), float(log)))
+            points.append(((put_layer(case.state, place, new), rest), float(log)))
         (first, log_first), (second, log_second) = points
         check(case, first, second, log_first, log_second)
 
@@ -280,7 +292,7 @@ def test_relationship_and_weighted_marker_terms(toy, slabs, place):
 def test_fixed_effects_alone(toy, slabs):
     """A layer that has nothing but fixed effects."""
     case = toy(marker_prior=None, node_prior=NORMAL)
-    state, arrays, rest = case.state.omics, case.data.omics, slabs(0, case)
+    state, arrays, rest = case.state.omics[0], case.data.omics[0], slabs(0, case)
     without = state.residual + state.fixed @ arrays.design.matrix
     seen = without @ arrays.design.basis.T
     conditional = mixed_model.fixed_conditional(seen, state.variance)
@@ -289,7 +301,7 @@ def test_fixed_effects_alone(toy, slabs):
         coordinates = conditional.sample(jax.random.key(seed))
         new = state._replace(fixed=coordinates @ arrays.design.to_terms)
         log = float(conditional.log_prob(coordinates).sum())
-        points.append(((case.state._replace(omics=new), rest), log))
+        points.append(((put_layer(case.state, "omics", new), rest), log))
     (first, log_first), (second, log_second) = points
     check(case, first, second, log_first, log_second)
     moved, _ = layer.kernel(jax.random.key(1), state, arrays)
@@ -302,6 +314,6 @@ def test_fixed_effects_alone(toy, slabs):
 @pytest.mark.parametrize("more", [{"skip_prior": BayesB(), "activation": "relu"}, RICH])
 def test_caches_of_a_random_state_are_exact(toy, more):
     case = toy(**PLAIN | more)
-    fresh = refreshed(case.state, case.data, case.settings.activate)
+    fresh = refreshed(case.state, case.data, case.settings.activation)
     for first, second in zip(jax.tree.leaves(case.state), jax.tree.leaves(fresh), strict=True):
         np.testing.assert_allclose(first, second, atol=1e-12)

@@ -89,15 +89,15 @@ def test_all_observed_linear_network_equals_two_separate_regressions(toy):
     )
     data = case.data
     run = RunSettings(warmup=200, samples=3000, chains=4, seed=5, progress=False)
-    draws = run_chains(data, case.settings, run).draws
-    term = data.omics.terms[0]
+    draws = run_chains(data, case.settings.activation, run).draws
+    term = data.omics[0].terms[0]
     markers = np.asarray(term.markers.predict(jnp.eye(term.markers.n_padded)))[:12]
-    hyper, residual = term.hyper, data.omics.residual_hyper
+    hyper, residual = term.hyper, data.omics[0].residual_hyper
     for node in range(2):
         prior = (float(hyper.df[node]), float(hyper.scale[node]))
         noise = (float(residual.df[node]), float(residual.scale[node]))
         expected = grid_posterior(
-            np.asarray(data.omics.design.matrix).T,
+            np.asarray(data.omics[0].design.matrix).T,
             markers,
             np.asarray(data.z_start[node]),
             prior,
@@ -110,7 +110,7 @@ def test_all_observed_linear_network_equals_two_separate_regressions(toy):
         np.asarray(data.trait.design.matrix).T,
         np.asarray(data.z_start),
         np.asarray(data.y),
-        (float(data.node_hyper.df[0]), float(data.node_hyper.scale[0])),
+        (float(data.node_hyper[0].df[0]), float(data.node_hyper[0].scale[0])),
         (float(data.trait.residual_hyper.df[0]), float(data.trait.residual_hyper.scale[0])),
         np.eye(2),
     )
@@ -122,9 +122,9 @@ def test_layers_of_complete_data_do_not_talk(toy):
     """With nothing missing, other phenotypes change no draw of layer 1."""
     case = toy(sizes={"holes": False})
     run = RunSettings(warmup=5, samples=20, chains=2, seed=5, progress=False)
-    first = run_chains(case.data, case.settings, run).draws
+    first = run_chains(case.data, case.settings.activation, run).draws
     other = dataclasses.replace(case.data, y=-2.0 * case.data.y[::-1])
-    second = run_chains(other, case.settings, run).draws
+    second = run_chains(other, case.settings.activation, run).draws
     for name in ("var_residual_node", "var_genetic_node", "fixed_omics", "h2_node"):
         np.testing.assert_array_equal(first[name], second[name])
     assert not np.allclose(first["node_effect"], second["node_effect"])
@@ -135,23 +135,23 @@ def test_inclusion_by_enumeration(toy, pinned):
     p, var_a, var_e = 6, 0.15, 0.6
     case = toy(sizes={"n": 20, "p": p, "omics": 1, "holes": False}, marker_prior=BayesC(pi=0.6))
     data = case.data
-    omics = pinned_omics(data.omics, pinned, var_a)
+    omics = pinned_omics(data.omics[0], pinned, var_a)
     omics = dataclasses.replace(omics, residual_hyper=pinned(omics.residual_hyper, var_e))
-    data = dataclasses.replace(data, omics=omics)
-    known = case.state.omics._replace(variance=jnp.full(1, var_e))
-    kernel_state = case.state._replace(omics=known)
+    data = dataclasses.replace(data, omics=(omics,))
+    known = case.state.omics[0]._replace(variance=jnp.full(1, var_e))
+    kernel_state = case.state._replace(omics=(known,))
 
     def step(state, key):
         state, _ = sweep(key, state, data, jnp.asarray(0), case.settings)
-        return state, state.omics.terms[0].coef[0, :p]
+        return state, state.omics[0].terms[0].coef[0, :p]
 
     keys = random.split(random.key(1), 4 * 6000).reshape(4, 6000)
     chains = jax.jit(jax.vmap(lambda one: jax.lax.scan(step, kernel_state, one)[1]))(keys)
     coef = np.asarray(chains)[:, 100:]
 
-    matrix = data.omics.terms[0].markers
+    matrix = data.omics[0].terms[0].markers
     markers = np.asarray(matrix.predict(jnp.eye(matrix.n_padded)))[:p]
-    design, z = np.asarray(data.omics.design.matrix).T, np.asarray(data.z_start[0])
+    design, z = np.asarray(data.omics[0].design.matrix).T, np.asarray(data.z_start[0])
     logs, included, means = [], [], []
     for model in itertools.product([0, 1], repeat=p):
         use = np.array(model, bool)
@@ -188,16 +188,18 @@ def linear_toy(toy, pinned):
     """A network with all variances and node effects known: everything left is Gaussian."""
     case = toy(sizes={"n": 12, "p": 5, "omics": 2}, marker_prior=RRBLUP())
     data = case.data
-    omics = pinned_omics(data.omics, pinned, 0.1)
-    start = case.state.omics
+    omics = pinned_omics(data.omics[0], pinned, 0.1)
+    start = case.state.omics[0]
     state = case.state._replace(
-        omics=start._replace(
-            variance=jnp.asarray([0.5, 0.8]),
-            terms=(start.terms[0]._replace(level=jnp.full(2, 0.1)),),
+        omics=(
+            start._replace(
+                variance=jnp.asarray([0.5, 0.8]),
+                terms=(start.terms[0]._replace(level=jnp.full(2, 0.1)),),
+            ),
         ),
         trait=case.state.trait._replace(variance=jnp.asarray([0.3])),
     )
-    return dataclasses.replace(data, omics=omics), state
+    return dataclasses.replace(data, omics=(omics,)), state
 
 
 def test_missing_omics_posterior_equals_the_closed_form(toy, pinned):
@@ -207,8 +209,8 @@ def test_missing_omics_posterior_equals_the_closed_form(toy, pinned):
     def step(state, key):
         key_z, key_m = random.split(key)
         state, _ = missing_linear.kernel(key_z, state, data)
-        omics, _ = layer.kernel(key_m, state.omics, data.omics)
-        state = state._replace(omics=omics)
+        omics, _ = layer.kernel(key_m, state.omics[0], data.omics[0])
+        state = state._replace(omics=(omics,))
         return state, state.z
 
     keys = random.split(random.key(3), 4 * 8000).reshape(4, 8000)
@@ -216,9 +218,9 @@ def test_missing_omics_posterior_equals_the_closed_form(toy, pinned):
 
     # Dense: vec(z) is Gaussian by layer 1 (flat effects as a huge variance), then conditioned on
     # the observed cells and on the phenotypes, which are linear in z.
-    matrix = data.omics.terms[0].markers
+    matrix = data.omics[0].terms[0].markers
     markers = np.asarray(matrix.predict(jnp.eye(matrix.n_padded)))[:5]
-    design = np.asarray(data.omics.design.matrix)
+    design = np.asarray(data.omics[0].design.matrix)
     n = markers.shape[1]
     blocks = [
         0.1 * markers.T @ markers + 1e6 * design.T @ design + v * np.eye(n) for v in (0.5, 0.8)
@@ -226,7 +228,7 @@ def test_missing_omics_posterior_equals_the_closed_form(toy, pinned):
     prior = np.zeros((2 * n, 2 * n))
     prior[:n, :n], prior[n:, n:] = blocks
     observed = np.asarray(data.observed).ravel()
-    rows, w = np.asarray(data.y_rows), np.asarray(state.nodes.coef[0])
+    rows, w = np.asarray(data.y_rows), np.asarray(state.node_coef[0])
     through = np.zeros((len(rows), 2 * n))
     through[np.arange(len(rows)), rows], through[np.arange(len(rows)), n + rows] = w
     seen = np.r_[np.eye(2 * n)[observed], through]
@@ -246,7 +248,7 @@ def test_matheron_draw_has_the_dense_mean_and_covariance(toy, pinned):
     data, state = linear_toy(toy, pinned)
     keys = random.split(random.key(0), (1, 40_000))
     z = jax.jit(jax.vmap(jax.vmap(lambda k: missing_linear.kernel(k, state, data)[0].z)))(keys)
-    everyone, w = jnp.arange(state.z.shape[1]), state.nodes.coef[0]
+    everyone, w = jnp.arange(state.z.shape[1]), state.node_coef[0]
     mean, var_e = missing_linear.node_layer(state, data, everyone)
     left, var_y, seen = missing_linear.phenotype_information(state, data)
     both_missing = [i for i in np.asarray(data.informed_rows) if not data.observed[:, i].any()]
@@ -269,10 +271,10 @@ def test_matheron_draw_has_the_dense_mean_and_covariance(toy, pinned):
 def test_hmc_samples_the_conditional(toy, activation):
     """Missing nodes of a nonlinear network against two-dimensional quadrature, strong signal."""
     case = toy(sizes={"n": 8, "p": 5, "omics": 2}, activation=activation)
-    data, activate = case.data, case.settings.activate
+    data, activate = case.data, case.settings.activation
     state = case.state._replace(
-        nodes=case.state.nodes._replace(coef=jnp.asarray([[2.0, -1.5]])),
-        omics=case.state.omics._replace(variance=jnp.asarray([0.5, 1.5])),
+        nodes=(case.state.nodes[0]._replace(coef=jnp.asarray([[2.0, -1.5]])),),
+        omics=(case.state.omics[0]._replace(variance=jnp.asarray([0.5, 1.5])),),
         trait=case.state.trait._replace(variance=jnp.asarray([0.2])),
     )
 
@@ -291,7 +293,7 @@ def test_hmc_samples_the_conditional(toy, activation):
     z = np.asarray(z)[:, 400:]
     assert 0.6 < float(accept[:, 400:].mean()) < 1.0
 
-    everyone, w = jnp.arange(state.z.shape[1]), np.asarray(state.nodes.coef[0])
+    everyone, w = jnp.arange(state.z.shape[1]), np.asarray(state.node_coef[0])
     mean, variance = map(np.asarray, missing_linear.node_layer(state, data, everyone))
     sd = np.sqrt(variance)
     left, _, seen = map(np.asarray, missing_linear.phenotype_information(state, data))
@@ -308,7 +310,7 @@ def test_hmc_samples_the_conditional(toy, activation):
         for k in np.flatnonzero(missing):
             log += stats.norm.logpdf(grid[k], mean[k, i], sd[k, i])
         if seen[i]:
-            active = np.asarray(activate.function(jnp.asarray(grid)))
+            active = np.asarray(activate.function(jnp.asarray(grid), {}))
             log += stats.norm.logpdf(left[i], np.tensordot(w, active, 1), np.sqrt(0.2))
         weights = np.exp(log - logsumexp(log))
         for k in np.flatnonzero(missing):

@@ -12,7 +12,6 @@ from numpyro.infer import MCMC
 from scipy import stats
 
 from nnmm_jax import BayesR, Group, Network, Pedigree, Relationship
-from nnmm_jax.api import sweep_settings
 from nnmm_jax.errors import InputError
 from nnmm_jax.inference.blocks import missing_hmc, mixed_model, random_terms, scale_move
 from nnmm_jax.inference.blocks.effects import (
@@ -34,7 +33,7 @@ from nnmm_jax.inference.run import (
 )
 from nnmm_jax.inference.state import EffectState
 from nnmm_jax.inference.sweep import refreshed, sweep
-from nnmm_jax.network.activations import activation_by_name
+from nnmm_jax.network.activations import ACTIVATIONS
 
 RUN = RunSettings(warmup=6, samples=12, chains=2, seed=3, progress=False)
 
@@ -58,7 +57,7 @@ def wide_case(toy, prior, **more):
 @pytest.mark.parametrize("prior", ["BayesC", "BayesL", "BayesB", BayesR(mixture=(0, 0.1, 1))])
 def test_blocked_sweep_equals_marker_by_marker(toy, prior):
     case = wide_case(toy, prior)
-    state, arrays = case.state.omics, case.data.omics
+    state, arrays = case.state.omics[0], case.data.omics[0]
     term, effects, var_e = arrays.terms[0], state.terms[0], state.variance
     assert term.markers.n_blocks > 1
     response = np.asarray(
@@ -181,13 +180,13 @@ def test_running_caches_equal_recomputed(toy, stated, x64):
     with jax.enable_x64(x64):
         case = toy(**{"sizes": {"n": 40, "p": 70}} | stated)
         state = run_sweeps(case, case.state, 60)
-        fresh = refreshed(state, case.data, case.settings.activate)
+        fresh = refreshed(state, case.data, case.settings.activation)
         scale = float(jnp.abs(state.z).max())
         for first, second in zip(jax.tree.leaves(state), jax.tree.leaves(fresh), strict=True):
             np.testing.assert_allclose(
                 first, second, atol=200 * scale * float(jnp.finfo(state.z.dtype).eps)
             )
-        assert float(jnp.abs(state.omics.residual - case.state.omics.residual).max()) > 0.1
+        assert float(jnp.abs(state.omics[0].residual - case.state.omics[0].residual).max()) > 0.1
         assert float(jnp.abs(state.trait.residual - case.state.trait.residual).max()) > 0.1
 
 
@@ -208,7 +207,7 @@ def test_a_piece_compiles_once(toy):
 def test_conjugate_gradients_that_do_not_converge_are_counted(toy, monkeypatch):
     monkeypatch.setattr(random_terms, "MAX_ITERATIONS", 2)
     case = toy(**RICH)
-    _, info = random_terms.update_random(random.key(0), case.state.omics, case.data.omics)
+    _, info = random_terms.update_random(random.key(0), case.state.omics[0], case.data.omics[0])
     assert info["cg_iterations"] == 2
     assert info["cg_failed"] == case.state.z.shape[0]
 
@@ -229,27 +228,31 @@ def test_omics_missing_only_where_the_phenotype_is(dataset):
     hidden = np.arange(len(data.ids)) < 4
     network = Network(activation="tanh")
     prepared = prepare(data.mask(phenotype=hidden, omics=hidden), network)
-    settings = sweep_settings(network)
-    output = run_chains(prepared.data, settings, RUN)
+    output = run_chains(prepared.data, prepared.activation, RUN)
     assert set(output.stats) == {"non_finite"}
-    spread = output.sums.z.m2[:, :, hidden]
+    spread = output.sums.nodes["z"].m2[:, :, hidden]
     assert (spread > 0).all()
-    assert (output.sums.z.m2[:, :, ~hidden] == 0).all()
+    assert (output.sums.nodes["z"].m2[:, :, ~hidden] == 0).all()
 
 
 @pytest.mark.usefixtures("double")
 def test_leapfrog_is_reversible_and_of_second_order(toy):
     case = toy(activation="tanh", latent=1)
-    problem = missing_hmc.make_problem(case.state, case.data, case.data.informed_rows)
-    activation = case.settings.activate
+    problem = missing_hmc.make_problem(
+        case.state, case.data, case.data.informed_rows, case.settings.activation
+    )
+    activation = case.settings.activation
     rng = np.random.default_rng(0)
-    start = jnp.where(problem.observed, 0.0, rng.normal(size=problem.z.shape))
-    momentum = jnp.where(problem.observed, 0.0, rng.normal(size=problem.z.shape))
+    start = jnp.where(problem.people.observed, 0.0, rng.normal(size=problem.people.z.shape))
+    momentum = jnp.where(problem.people.observed, 0.0, rng.normal(size=problem.people.z.shape))
 
     def density(whitened):
         return missing_hmc.log_density(problem, whitened, activation)
 
-    gradient = jax.grad(lambda whitened: density(whitened).sum())
+    def likelihood(whitened):
+        return missing_hmc.log_likelihood(problem, whitened, activation).sum()
+
+    gradient = jax.grad(likelihood)
 
     def energy(position, momentum):
         return -density(position) + 0.5 * jnp.sum(momentum**2, axis=0)
@@ -261,7 +264,7 @@ def test_leapfrog_is_reversible_and_of_second_order(toy):
         back, back_momentum = missing_hmc.leapfrog(gradient, end, -end_momentum, sizes)
         np.testing.assert_allclose(back, start, atol=1e-12)
         np.testing.assert_allclose(-back_momentum, momentum, atol=1e-12)
-        np.testing.assert_array_equal(end[problem.observed], 0.0)
+        np.testing.assert_array_equal(end[problem.people.observed], 0.0)
         errors.append(jnp.abs(energy(end, end_momentum) - energy(start, momentum)).sum())
     # Six steps of half the size reach half as far: the error falls by 2**3 at least.
     assert errors[1] < errors[0] / 6
@@ -286,7 +289,7 @@ def test_poor_steps_are_counted_as_divergent(toy):
         adapt=big, trait=case.state.trait._replace(variance=jnp.asarray([1e-4]))
     )
     moved, info = missing_hmc.kernel(
-        random.key(0), state, case.data, activation_by_name("relu"), jnp.asarray(0)
+        random.key(0), state, case.data, ACTIVATIONS["relu"], jnp.asarray(0)
     )
     assert info["diverging"] > 0
     assert info["accept_prob"] < 0.5
@@ -358,11 +361,11 @@ def equal_draws(first, second, chains=slice(None)):
 @pytest.mark.parametrize("activation", ["linear", "tanh"])
 def test_same_seed_same_draws_shown_or_not(toy, activation, capsys):
     case = toy(activation=activation)
-    first = run_chains(case.data, case.settings, RUN)
-    shown = run_chains(case.data, case.settings, dataclasses.replace(RUN, progress=True))
+    first = run_chains(case.data, case.settings.activation, RUN)
+    shown = run_chains(case.data, case.settings.activation, dataclasses.replace(RUN, progress=True))
     equal_draws(first, shown)
     assert "sampling" in capsys.readouterr().err
-    other = run_chains(case.data, case.settings, dataclasses.replace(RUN, seed=4))
+    other = run_chains(case.data, case.settings.activation, dataclasses.replace(RUN, seed=4))
     assert not np.allclose(first.draws["epv"], other.draws["epv"])
     assert not np.allclose(first.draws["epv"][0], first.draws["epv"][1])
 
@@ -370,12 +373,12 @@ def test_same_seed_same_draws_shown_or_not(toy, activation, capsys):
 @pytest.mark.usefixtures("double")
 def test_chains_do_not_depend_on_how_many_run_or_for_how_long(toy):
     case = toy()
-    first = run_chains(case.data, case.settings, RUN)
-    three = run_chains(case.data, case.settings, dataclasses.replace(RUN, chains=3))
+    first = run_chains(case.data, case.settings.activation, RUN)
+    three = run_chains(case.data, case.settings.activation, dataclasses.replace(RUN, chains=3))
     equal_draws(first, three, slice(0, 2))
-    one = run_chains(case.data, case.settings, dataclasses.replace(RUN, chains=1))
+    one = run_chains(case.data, case.settings.activation, dataclasses.replace(RUN, chains=1))
     equal_draws(one, first, slice(0, 1))
-    longer = run_chains(case.data, case.settings, dataclasses.replace(RUN, samples=17))
+    longer = run_chains(case.data, case.settings.activation, dataclasses.replace(RUN, samples=17))
     for name, value in first.draws.items():
         np.testing.assert_allclose(value, longer.draws[name][:, :12], rtol=1e-9, atol=1e-9)
 
@@ -393,7 +396,7 @@ def test_numpyro_runs_the_kernel_like_any_other(toy):
         progress_bar=False,
     )
     mcmc.run(chain_keys(RUN.seed, RUN.chains), case.data)
-    ours = run_chains(case.data, case.settings, RUN)
+    ours = run_chains(case.data, case.settings.activation, RUN)
     for name, value in mcmc.get_samples(group_by_chain=True).items():
         np.testing.assert_allclose(value, ours.draws[name], rtol=1e-9, atol=1e-9, err_msg=name)
 
@@ -409,20 +412,20 @@ def test_moments_are_those_of_the_draws(toy):
     for t in range(12):
         state = step(state, case.data)
         if t >= 3:
-            sign = np.where(case.data.latent & (state.chain.nodes.coef[0] < 0), -1.0, 1.0)[:, None]
-            effects.append(sign * state.chain.omics.terms[0].coef[:, : case.data.n_markers])
+            sign = np.where(case.data.latent & (state.chain.node_coef[0] < 0), -1.0, 1.0)[:, None]
+            effects.append(sign * state.chain.omics[0].terms[0].coef[:, : case.data.n_markers])
             cells.append(sign * state.chain.z)
     sums = state.sums
-    assert sums.z_count == len(cells) == 9
+    assert sums.nodes_count == len(cells) == 9
     np.testing.assert_allclose(sums.markers.mean, np.mean(effects, axis=0), atol=1e-12)
     np.testing.assert_allclose(sums.markers.m2 / 9, np.var(effects, axis=0), atol=1e-12)
     np.testing.assert_array_equal(sums.markers.nonzero, np.count_nonzero(effects, axis=0))
-    np.testing.assert_allclose(sums.z.mean, np.mean(cells, axis=0), atol=1e-12)
+    np.testing.assert_allclose(sums.nodes["z"].mean, np.mean(cells, axis=0), atol=1e-12)
 
 
 def test_latent_nodes_have_positive_effects(toy):
     case = toy(latent=2)
-    output = run_chains(case.data, case.settings, RUN)
+    output = run_chains(case.data, case.settings.activation, RUN)
     assert (output.draws["node_effect"][..., 3:] >= 0).all()
     assert (output.draws["node_effect"][..., :3] < 0).any()
     np.testing.assert_array_equal(np.ptp(output.draws["var_residual_node"][..., 3:]), 0.0)

@@ -14,7 +14,7 @@ from nnmm_jax.inference.build_arrays import (
     build_spectrum,
     marker_means,
 )
-from nnmm_jax.inference.build_terms import marker_variance_sum
+from nnmm_jax.inference.build_terms import marker_variances
 from nnmm_jax.inference.prepare import prepare
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -48,7 +48,7 @@ def test_marker_matrix_imputes_by_the_mean_and_multiplies(dtype):
     np.testing.assert_allclose(markers.project(values)[:, :70], values @ dense, **tolerance)
     grams = build_grams(markers, jnp.zeros((96, 1)))
     np.testing.assert_allclose(grams[1], dense[:, 32:64].T @ dense[:, 32:64], **tolerance)
-    assert marker_variance_sum(genotypes, marker_means(genotypes)) == pytest.approx(
+    assert marker_variances(genotypes, marker_means(genotypes)).sum() == pytest.approx(
         (dense**2).mean(axis=0).sum(), rel=1e-5
     )
 
@@ -71,12 +71,12 @@ def test_prior_means_give_the_stated_shares(dataset, prior):
     share = 0.5 if prior.share is None else prior.share
     data = dataset(n=40, p=30)
     prepared = prepare(data, Network(marker_prior=prior, skip_prior=RRBLUP(), node_prior=prior))
-    hyper = prepared.data.omics.terms[0].hyper
+    hyper = prepared.data.omics[0].terms[0].hyper
     mean = hyper.df * hyper.scale / (hyper.df - 2)
     variance_sum = (centred(data.genotypes) ** 2).mean(axis=0).sum()
     explained = mean * prior.expected_multiplier * variance_sum
     np.testing.assert_allclose(explained, share, rtol=1e-6)
-    residual = prepared.data.omics.residual_hyper
+    residual = prepared.data.omics[0].residual_hyper
     np.testing.assert_allclose(
         residual.df * residual.scale / (residual.df - 2), 1 - share, rtol=1e-6
     )
@@ -84,7 +84,7 @@ def test_prior_means_give_the_stated_shares(dataset, prior):
     share = 0.25 if prior.share is None else prior.share
     trait = prepared.data.trait.residual_hyper
     assert trait.df * trait.scale / (trait.df - 2) == pytest.approx(1 - share - 0.25)
-    nodes = prepared.data.node_hyper
+    nodes = prepared.data.node_hyper[0]
     explained = nodes.df * nodes.scale / (nodes.df - 2) * prior.expected_multiplier * 3
     np.testing.assert_allclose(explained, share, rtol=1e-6)
 
@@ -97,14 +97,15 @@ def test_internal_scale_does_not_depend_on_units(dataset):
     for activation in ("linear", "relu"):
         one = prepare(data, Network(activation=activation, fixed_trait="~ age"))
         two = prepare(other, Network(activation=activation, fixed_trait="~ age"))
-        for first, second in zip(jax.tree.leaves(one.data), jax.tree.leaves(two.data), strict=True):
+        same = dataclasses.replace(two.data, units=one.data.units)
+        for first, second in zip(jax.tree.leaves(one.data), jax.tree.leaves(same), strict=True):
             np.testing.assert_allclose(first, second, rtol=1e-8, atol=1e-8)
     assert two.scaling.trait_sd == pytest.approx(300 * one.scaling.trait_sd)
 
 
 def test_latent_nodes_have_a_fixed_scale(dataset):
     prepared = prepare(dataset(), Network(latent=2))
-    residual = prepared.data.omics.residual_hyper
+    residual = prepared.data.omics[0].residual_hyper
     np.testing.assert_array_equal(residual.fixed, [False] * 3 + [True] * 2)
     np.testing.assert_array_equal(residual.scale[3:], 0.5)
     assert prepared.node_names[3:] == ("latent1", "latent2")
@@ -115,7 +116,7 @@ def test_without_standardisation_omics_keep_their_units(dataset):
     data = dataset()
     prepared = prepare(data, Network(standardize=False))
     np.testing.assert_allclose(prepared.data.z_start.T, np.nan_to_num(data.omics))
-    hyper = prepared.data.omics.residual_hyper
+    hyper = prepared.data.omics[0].residual_hyper
     np.testing.assert_allclose(
         hyper.df * hyper.scale / (hyper.df - 2), 0.5 * np.nanvar(data.omics, axis=0)
     )

@@ -70,27 +70,27 @@ def build(toy, row, x64, joint=False):
 
 def get(state, place):
     if place == "node":
-        return state.nodes
-    return (state.omics if place == "marker" else state.trait).terms[0]
+        return state.nodes[0]
+    return (state.omics[0] if place == "marker" else state.trait).terms[0]
 
 
 def put(state, place, effects, **layer):
     """State with other effects of the place, and other fields of its layer."""
     if place == "node":
-        return state._replace(nodes=effects, trait=state.trait._replace(**layer))
-    which = "omics" if place == "marker" else "trait"
-    old = getattr(state, which)
-    return state._replace(**{which: old._replace(terms=(effects,), **layer)})
+        return state._replace(nodes=(effects,), trait=state.trait._replace(**layer))
+    if place == "marker":
+        return state._replace(omics=(state.omics[0]._replace(terms=(effects,), **layer),))
+    return state._replace(trait=state.trait._replace(terms=(effects,), **layer))
 
 
 def layer_of(case, place):
     if place == "marker":
-        return case.state.omics, case.data.omics
+        return case.state.omics[0], case.data.omics[0]
     return case.state.trait, case.data.trait
 
 
 def hyper_of(case, place):
-    return case.data.node_hyper if place == "node" else layer_of(case, place)[1].terms[0].hyper
+    return case.data.node_hyper[0] if place == "node" else layer_of(case, place)[1].terms[0].hyper
 
 
 def check(case, points, x64):
@@ -231,8 +231,8 @@ def test_node_effects_and_fixed_effects(toy, slabs, row, x64):
     with jax.enable_x64(x64):
         case = build(toy, row, x64)
         state, data, rest = case.state, case.data, slabs(0, case)
-        hyper, effects, var_y = data.node_hyper, state.nodes, state.trait.variance
-        system = trait.trait_system(state, data, case.settings.activate)
+        hyper, effects, var_y = data.node_hyper[0], state.nodes[0], state.trait.variance
+        system = trait.trait_system(state, data, case.settings.activation)
 
         def with_fixed(moved, seed):
             seen = (system.response - moved.coef @ system.active) @ data.trait.design.basis.T
@@ -241,7 +241,7 @@ def test_node_effects_and_fixed_effects(toy, slabs, row, x64):
             return put(state, "node", moved, fixed=fixed), log
 
         if not hyper.spike:
-            conditional = trait.joint_system(state, system, hyper).conditional
+            conditional = trait.joint_system(state, system, data)[0].conditional
             points = []
             for seed in (1, 2):
                 rng = np.random.default_rng(seed)
@@ -299,13 +299,13 @@ def moved_by(case, drawn):
         )
 
     state = case.state
-    omics = state.omics._replace(
-        terms=(moved("marker", state.omics.terms[0]),), variance=drawn["var_e"]
+    omics = state.omics[0]._replace(
+        terms=(moved("marker", state.omics[0].terms[0]),), variance=drawn["var_e"]
     )
     new = state.trait._replace(
         terms=(moved("skip", state.trait.terms[0]),), variance=drawn["var_y"]
     )
-    return state._replace(omics=omics, trait=new, nodes=moved("node", state.nodes))
+    return state._replace(omics=(omics,), trait=new, nodes=(moved("node", state.nodes[0]),))
 
 
 def dangling_variances(effects, hyper, coef, seed):
@@ -406,7 +406,7 @@ def along_orbit(case, place, slab, step):
     layer, _ = layer_of(case, place)
     values = layer.term_values[0]
     if place == "node":
-        active = trait.active_records(case.state.z, case.data, case.settings.activate)
+        active = trait.active_records(case.state, case.data, case.settings.activation)
         values = effects.coef @ active
     square = jnp.sum(values**2, axis=-1)
     cross = jnp.sum(values * layer.residual, axis=-1) + square
@@ -435,7 +435,7 @@ def test_variance_of_effects_drawn_jointly(toy, slabs, row, x64):
             drawn = variances.draw(jax.random.key(seed), wanted)
             log = sum(float(jnp.sum(one.log_prob(drawn[name]))) for name, one in wanted.items())
             state = moved_by(case, drawn)
-            for where, arrays in (("marker", case.data.omics), ("skip", case.data.trait)):
+            for where, arrays in (("marker", case.data.omics[0]), ("skip", case.data.trait)):
                 term = arrays.terms[0]
                 if not term.hyper.known:
                     log += null_log_density(get(state, where), term, rest[where])

@@ -42,26 +42,24 @@ class NodeLayer(NamedTuple):
 
 def node_layer(state: State, data: ModelData, rows: Array) -> NodeLayer:
     """Layer-1 distribution of some individuals' nodes."""
-    assert state.omics is not None
-    assert data.omics is not None
-    residual = data.omics.unweighted(state.omics.residual)[:, rows]
-    variance = jnp.broadcast_to(state.omics.variance[:, None], residual.shape)
-    if data.omics.root is not None:
-        variance = variance / data.omics.root[rows] ** 2
+    first = data.omics[0]  # all blocks have the same records and weights
+    residual = first.unweighted(state.node_residual)[:, rows]
+    variance = jnp.broadcast_to(state.node_variance[:, None], residual.shape)
+    if first.root is not None:
+        variance = variance / first.root[rows] ** 2
     return NodeLayer(state.z[:, rows] - residual, variance)
 
 
 def replace_rows(state: State, data: ModelData, rows: Array, values: Array) -> State:
-    """Return the state with ``z`` of some individuals replaced and the residual kept in step."""
-    assert state.omics is not None
-    assert data.omics is not None
+    """Return the state with ``z`` of some individuals replaced and the residuals kept in step."""
     change = values - state.z[:, rows]
-    if data.omics.root is not None:
-        change = change * data.omics.root[rows]
-    residual = state.omics.residual.at[:, rows].add(change)
-    return state._replace(
-        z=state.z.at[:, rows].set(values), omics=state.omics._replace(residual=residual)
+    if data.omics[0].root is not None:
+        change = change * data.omics[0].root[rows]
+    blocks = tuple(
+        block._replace(residual=block.residual.at[:, rows].add(change[nodes]))
+        for block, nodes in zip(state.omics, data.block_nodes, strict=True)
     )
+    return state._replace(z=state.z.at[:, rows].set(values), omics=blocks)
 
 
 def individual_conditional(
@@ -91,11 +89,10 @@ def kernel(key: Array, state: State, data: ModelData) -> tuple[State, dict[str, 
     was observed: ``z + D w (y - y_simulated) / (w'D w + var_y)``, D the residual variances of the
     missing nodes. Without a phenotype the first draw stands.
     """
-    assert state.nodes is not None
     key_z, key_y = random.split(key)
     rows = data.incomplete_rows
     z, observed = state.z[:, rows], data.observed[:, rows]
-    effects = state.nodes.coef[0]
+    effects = state.node_coef[0]
     layer = node_layer(state, data, rows)
     left, var_y, seen = (part[rows] for part in phenotype_information(state, data))
     variance = jnp.where(observed, 0.0, layer.variance)

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, random
 
 from nnmm_jax.inference import noise
@@ -11,13 +12,20 @@ from nnmm_jax.inference.blocks.effects import coordinate_sweep, draw_sweep
 from nnmm_jax.inference.blocks.families import family_of
 from nnmm_jax.inference.blocks.mixed_model import fixed_conditional, with_components
 from nnmm_jax.inference.blocks.scale_move import scale_move
-from nnmm_jax.inference.state import State
-from nnmm_jax.network.activations import Activation
+from nnmm_jax.inference.state import EffectState, State
+from nnmm_jax.network.activations import NO_THETA, Activation, Theta
 
 
-def active_records(z: Array, data: ModelData, activation: Activation) -> Array:
-    """Activated nodes (node, record) of the phenotype records, weighted."""
-    return data.trait.weighted(activation.function(z[:, data.y_rows]))
+def parameters_of(state: State, activation: Activation) -> Theta:
+    """Parameters of a user's function."""
+    return NO_THETA if state.theta is None else activation.parameters.constrain(state.theta)
+
+
+def active_records(state: State, data: ModelData, activation: Activation) -> Array:
+    """Activated nodes (feature, record) of the phenotype records, weighted."""
+    theta = parameters_of(state, activation)
+    active = activation.features(state.z, theta, data.units)
+    return data.trait.weighted(active[:, data.y_rows])
 
 
 def without_nodes(state: State, data: ModelData) -> Array:
@@ -30,9 +38,9 @@ def without_nodes(state: State, data: ModelData) -> Array:
 def trait_residual(state: State, data: ModelData, activation: Activation) -> Array:
     """Phenotype minus everything that explains it, (1, record), weighted, from scratch."""
     left = without_nodes(state, data)[None]
-    if state.nodes is None:
+    if not data.omics:
         return left
-    return left - state.nodes.coef @ active_records(state.z, data, activation)
+    return left - state.node_coef @ active_records(state, data, activation)
 
 
 class TraitSystem(NamedTuple):
@@ -55,7 +63,7 @@ def trait_system(state: State, data: ModelData, activation: Activation) -> Trait
     intercept and activations that are not centred (sigmoid, relu).
     """
     design = data.trait.design
-    active = active_records(state.z, data, activation)
+    active = active_records(state, data, activation)
     response = without_nodes(state, data) + (state.trait.fixed @ design.matrix)[0]
     stacked = jnp.concatenate([active, response[None]])
     seen = design.basis @ stacked.T
@@ -63,30 +71,88 @@ def trait_system(state: State, data: ModelData, activation: Activation) -> Trait
     return TraitSystem(active, response, cross[:, :-1], cross[:, -1])
 
 
-def joint_system(state: State, system: TraitSystem, hyper: EffectHyper) -> noise.GaussianSystem:
-    """Conditional of all node effects given their variances, fixed effects integrated out.
+def joint_system(
+    state: State, system: TraitSystem, data: ModelData
+) -> tuple[noise.GaussianSystem, np.ndarray]:
+    """Conditional of the node effects that have no spike, fixed effects integrated out.
 
-    For priors without a spike, whose effects are normal given their variances.
+    Such effects are normal given their variances; all blocks without a spike are one draw.
+
+    Returns
+    -------
+    GaussianSystem
+    (effect,) int
+        The nodes that it is about.
     """
-    assert state.nodes is not None
     var_y = state.trait.variance
-    (variance,) = family_of(hyper).slabs(state.nodes, var_y, hyper)
-    ridge = jnp.diag(jnp.broadcast_to(1.0 / variance[0], system.rhs.shape))
-    return noise.GaussianSystem(system.gram / var_y + ridge, system.rhs / var_y)
+    own, ridge = [], []
+    for effects, hyper, nodes in zip(state.nodes, data.node_hyper, data.block_nodes, strict=True):
+        if not hyper.spike:
+            (variance,) = family_of(hyper).slabs(effects, var_y, hyper)
+            count = nodes.stop - nodes.start
+            ridge.append(jnp.broadcast_to(1.0 / variance[0], (count,)))
+            own.append(np.arange(nodes.start, nodes.stop))
+    mine = np.concatenate(own)
+    others = state.node_coef[0].at[mine].set(0.0)
+    rhs = (system.rhs - system.gram @ others)[mine]
+    gram = system.gram[mine][:, mine]
+    precision = gram / var_y + jnp.diag(jnp.concatenate(ridge))
+    return noise.GaussianSystem(precision, rhs / var_y), mine
 
 
-def _sweep_nodes(key: Array, state: State, system: TraitSystem, hyper: EffectHyper) -> Array:
-    assert state.nodes is not None
-    old, var_y = state.nodes.coef.T, state.trait.variance
+def _sweep_nodes(
+    key: Array,
+    coef: Array,
+    state: State,
+    system: TraitSystem,
+    block: tuple[EffectState, EffectHyper, slice],
+) -> Array:
+    """Effects (node,) of a block with a spike, one after the other, given all others (node,)."""
+    effects, hyper, nodes = block
+    var_y, gram = state.trait.variance, system.gram[nodes, nodes]
     draws = draw_sweep(
         key,
-        jnp.diagonal(system.gram),
+        jnp.diagonal(gram),
         var_y,
-        family_of(hyper).slabs(state.nodes, var_y, hyper),
-        state.nodes.weights,
+        family_of(hyper).slabs(effects, var_y, hyper),
+        effects.weights,
     )
-    rhs = system.rhs[:, None] - system.gram @ old
-    return coordinate_sweep(system.gram, rhs, old, draws)[:, 0]
+    rhs = (system.rhs - system.gram @ coef)[nodes, None]
+    return coordinate_sweep(gram, rhs, coef[nodes, None], draws)[:, 0]
+
+
+def _draw_coef(key: Array, state: State, data: ModelData, system: TraitSystem) -> Array:
+    """New effects (1, node) of all nodes."""
+    key_joint, key_sweep = random.split(key)
+    coef = state.node_coef[0]
+    if not all(hyper.spike for hyper in data.node_hyper):
+        equations, mine = joint_system(state, system, data)
+        drawn = noise.draw_gaussian(key_joint, equations, after=state.omics[-1].residual)
+        coef = coef.at[mine].set(drawn)
+    blocks = zip(state.nodes, data.node_hyper, data.block_nodes, strict=True)
+    for number, block in enumerate(blocks):
+        if block[1].spike:
+            new = _sweep_nodes(noise.of_block(key_sweep, number), coef, state, system, block)
+            coef = coef.at[block[2]].set(new)
+    return coef[None]
+
+
+def draw_fixed(key: Array, response: Array, state: State, data: ModelData) -> tuple[Array, Array]:
+    """Draw the trait's fixed effects given all else.
+
+    Parameters
+    ----------
+    response : (1, record)
+        What fixed effects and residual make up, weighted.
+
+    Returns
+    -------
+    fixed effects (1, fixed term), residual (1, record)
+    """
+    design = data.trait.design
+    conditional = fixed_conditional(response @ design.basis.T, state.trait.variance)
+    coordinates = noise.draw_normal(key, conditional)
+    return coordinates @ design.to_terms, response - coordinates @ design.basis
 
 
 def kernel(
@@ -94,24 +160,24 @@ def kernel(
 ) -> tuple[State, dict[str, Array]]:
     """Gibbs block: node effects with the fixed effects integrated out, fixed effects, then scale.
 
-    With a spike one sweep over the nodes, otherwise one joint draw.
+    Blocks with a spike are swept over their nodes, all others are one joint draw.
     """
-    hyper, design, trait = data.node_hyper, data.trait.design, state.trait
-    assert hyper is not None
-    assert state.nodes is not None
     key_nodes, key_fixed, key_scale, key_own = random.split(key, 4)
     system = trait_system(state, data, activation)
-    if hyper.spike:
-        coef = _sweep_nodes(key_nodes, state, system, hyper)[None]
-    else:
-        after = state.omics.residual if state.omics is not None else data.y
-        equations = joint_system(state, system, hyper)
-        coef = noise.draw_gaussian(key_nodes, equations, after=after)[None]
-    fitted = coef @ system.active
-    seen = (system.response - fitted) @ design.basis.T
-    coordinates = noise.draw_normal(key_fixed, fixed_conditional(seen, trait.variance))
-    left = system.response - fitted - coordinates @ design.basis
-    nodes = with_components(key_own, state.nodes._replace(coef=coef), trait.variance, hyper)
-    nodes, _, residual = scale_move(key_scale, nodes, fitted, left, trait.variance, hyper)
-    trait = trait._replace(fixed=coordinates @ design.to_terms, residual=residual)
-    return state._replace(nodes=nodes, trait=trait), {}
+    coef = _draw_coef(key_nodes, state, data, system)
+    fixed, left = draw_fixed(key_fixed, system.response - coef @ system.active, state, data)
+    var_y, moved = state.trait.variance, []
+    for number, (effects, hyper, nodes) in enumerate(
+        zip(state.nodes, data.node_hyper, data.block_nodes, strict=True)
+    ):
+        mine = coef[:, nodes]
+        fitted = mine @ system.active[nodes]
+        effects = with_components(
+            noise.of_block(key_own, number), effects._replace(coef=mine), var_y, hyper
+        )
+        effects, _, left = scale_move(
+            noise.of_block(key_scale, number), effects, fitted, left, var_y, hyper
+        )
+        moved.append(effects)
+    trait = state.trait._replace(fixed=fixed, residual=left)
+    return state._replace(nodes=tuple(moved), trait=trait), {}

@@ -109,6 +109,7 @@ def _layer_conditionals(
         if not group.hyper.known:
             scaled = contrasts(group, effects.coef)
             found[f"level_{group.name}"] = random_variance_conditional(effects, scaled, group.hyper)
+    name = f"{name}{arrays.suffix}"
     found[name] = residual_conditional(state.residual, arrays.residual_hyper, sets)
     return found
 
@@ -119,13 +120,12 @@ def conditionals(state: State, data: ModelData) -> dict[str, Conditional]:
     Only phenotyped records count for the trait's residual variance.
     """
     found: dict[str, Conditional] = {}
-    if state.omics is not None and data.omics is not None:
-        found |= _layer_conditionals("var_e", state.omics, data.omics, [])
-    nodes = []
-    if state.nodes is not None and data.node_hyper is not None:
-        nodes = [(state.nodes, data.node_hyper)]
-        n_nodes = jnp.full((1,), state.nodes.coef.shape[-1])
-        found |= _effect_conditionals("node", state.nodes, data.node_hyper, n_nodes)
+    for layer, arrays in zip(state.omics, data.omics, strict=True):
+        found |= _layer_conditionals("var_e", layer, arrays, [])
+    nodes = list(zip(state.nodes, data.node_hyper, strict=True))
+    for (effects, hyper), block in zip(nodes, data.omics, strict=False):
+        n_nodes = jnp.full((1,), effects.coef.shape[-1])
+        found |= _effect_conditionals(f"node{block.suffix}", effects, hyper, n_nodes)
     return found | _layer_conditionals("var_y", state.trait, data.trait, nodes)
 
 
@@ -172,7 +172,7 @@ def _updated_layer(
     drawn: dict[str, Array],
 ) -> LayerState:
     hyper = arrays.residual_hyper
-    variance = jnp.where(hyper.fixed, hyper.scale, drawn[name])
+    variance = jnp.where(hyper.fixed, hyper.scale, drawn[f"{name}{arrays.suffix}"])
     state = state._replace(variance=variance)
     terms = tuple(
         _updated(next(keys), term.name, effects, term.hyper, variance, drawn)
@@ -192,12 +192,14 @@ def kernel(key: Array, state: State, data: ModelData) -> tuple[State, dict[str, 
     """
     drawn = draw(random.fold_in(key, 0), conditionals(state, data))
     keys = (random.fold_in(key, number) for number in itertools.count(1))
-    if state.omics is not None and data.omics is not None:
-        layer = _updated_layer(keys, "var_e", state.omics, data.omics, drawn)
-        state = state._replace(omics=layer)
-    state = state._replace(trait=_updated_layer(keys, "var_y", state.trait, data.trait, drawn))
-    if state.nodes is not None and data.node_hyper is not None:
-        var_y = state.trait.variance
-        nodes = _updated(next(keys), "node", state.nodes, data.node_hyper, var_y, drawn)
-        state = state._replace(nodes=nodes)
-    return state, {}
+    omics = tuple(
+        _updated_layer(keys, "var_e", layer, arrays, drawn)
+        for layer, arrays in zip(state.omics, data.omics, strict=True)
+    )
+    trait = _updated_layer(keys, "var_y", state.trait, data.trait, drawn)
+    blocks = zip(state.nodes, data.node_hyper, data.omics, strict=False)
+    nodes = tuple(
+        _updated(next(keys), f"node{block.suffix}", effects, hyper, trait.variance, drawn)
+        for effects, hyper, block in blocks
+    )
+    return state._replace(omics=omics, trait=trait, nodes=nodes), {}
