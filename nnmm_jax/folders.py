@@ -1,7 +1,8 @@
-"""Folders that are written whole or not at all."""
+"""Folders and files that are written whole or not at all."""
 
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,3 +94,34 @@ def _replace_owned(temporary: Path, folder: Path, owned: Callable[[str], bool]) 
             old.unlink()
     for new in temporary.iterdir():
         os.replace(new, folder / new.name)
+
+
+def check_new_file(file: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse a file that is not to be written; writes nothing.
+
+    Raises
+    ------
+    InputError
+        If ``file`` exists and ``overwrite`` is false, or if it is a folder or in none.
+    """
+    file = Path(file)
+    parent = file.absolute().parent
+    if file.is_dir() or not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+        raise InputError(f"--out {file}: expected a file in a folder that can be written to")
+    if file.exists() and not overwrite:
+        raise InputError(f"{file} exists: choose another file, or say --overwrite")
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``target`` that becomes ``target`` if all goes well.
+
+    Yields
+    ------
+    Path
+        To be written; it has the name of ``target``, in a temporary folder beside it.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        temporary = Path(scratch) / target.name
+        yield temporary
+        os.replace(temporary, target)

@@ -81,6 +81,11 @@ def build_result(
         "marker_pip": (("node", "marker"), np.ones((width, markers))),
         "omics_mean": (("individual", "node"), rng.normal(size=(individuals, width)) + 10.0),
     }
+    other = np.random.default_rng([seed, 1])  # what follows does not depend on these
+    for name in ("node_ebv", "mediated_node"):
+        of_nodes = ("individual", "node")
+        moments[f"{name}_mean"] = (of_nodes, other.normal(size=(individuals, width)))
+        moments[f"{name}_sd"] = (of_nodes, other.gamma(5.0, 0.1, (individuals, width)))
     if bayesc:
         posterior["pi_node"] = ((*sample, "trait"), rng.beta(2, 5, (chains, draws, 1)))
         posterior["pi_marker"] = ((*sample, "node"), rng.beta(90, 10, (chains, draws, width)))
@@ -149,7 +154,8 @@ def build_result(
         constant["omics_observed"] = (("individual", "node"), np.empty((individuals, 0), bool))
         constant["latent"] = (("node",), np.empty(0, bool))
         coords["node"] = np.empty(0, str)
-    return FitResult(dataset(posterior), dataset(stats), dataset(moments), dataset(constant), run)
+    groups = (posterior, stats, moments, constant, {"from_chain": (("sample",), np.arange(chains))})
+    return FitResult(*(dataset(group) for group in groups), run)
 
 
 @pytest.fixture(scope="module", autouse=True)

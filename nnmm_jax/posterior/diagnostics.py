@@ -1,9 +1,9 @@
 """Has the sampler converged? R-hat and ESS of the quantities that the data identify.
 
 A latent node has neither scale nor sign of its own, and latent nodes may swap labels, so nothing
-of a latent node is judged, nor what it shares its scale with: the trait's intercept and what
-governs the node effects (their variance, pi and the like). All else that is reported is judged, pi
-and the variances of effects included: they mix worst.
+of a latent node is judged, nor what it shares its scale with: the trait's intercept, what governs
+the node effects of its block (their variance, pi and the like) and parameters of a user's function.
+All else that is reported is judged, pi and the variances of effects included: they mix worst.
 """
 
 import re
@@ -21,10 +21,10 @@ ACCEPTANCE_LIMIT = 0.6  # below this, HMC steps of the missing omics are too lon
 MAX_INDIVIDUALS = 500
 
 # First parts of the names of variances and of what governs effects; what follows says of what.
-_COMPONENTS = ("h2_", "var_", "scale_", "lambda2_", "pi_", "weights_")
+_COMPONENTS = ("theta_", "h2_", "var_", "scale_", "lambda2_", "pi_", "weights_")
 _EFFECTS = ("node_effect", "fixed_trait", "fixed_omics")
-# What governs node effects shares its scale with latent nodes; "node" without a group is theirs.
-_OF_NODE_EFFECTS = re.compile(r"(var|scale|lambda2)_node_effect|(pi|weights)_node")
+# What governs node effects shares its scale with latent nodes; the name of a block may follow.
+_OF_NODE_EFFECTS = re.compile(r"(?:(?:var|scale|lambda2)_node_effect|(?:pi|weights)_node)(_.*)?")
 _EBV_PARTS = ("ebv_mediated", "ebv_direct", "ebv_polygenic")
 _FIRST = (  # the order of reports; whatever is not here follows in alphabetical order
     *("h2_trait", "var_genetic_trait", "var_mediated", "var_direct", "var_polygenic"),
@@ -47,10 +47,19 @@ def components(posterior: xr.Dataset) -> list[str]:
 
     def rank(name: str) -> tuple[bool, int, str]:
         first = _FIRST.index(name) if name in _FIRST else len(_FIRST)
-        return "node" in posterior[name].dims, first, name
+        return of_nodes(posterior[name]), first, name
 
     names = [str(name) for name in posterior.data_vars]
     return sorted((name for name in names if name.startswith(_COMPONENTS)), key=rank)
+
+
+def of_nodes(variable: xr.DataArray) -> bool:
+    """Whether a variable has a value for each node of the middle layer or of a block of it."""
+    return any(_is_node_dim(str(dim)) for dim in variable.dims)
+
+
+def _is_node_dim(dim: str) -> bool:
+    return dim == "node" or dim.startswith("node_")
 
 
 def label(name: str, coordinates: dict[str, str], n_traits: int) -> str:
@@ -99,18 +108,62 @@ def identified(posterior: xr.Dataset, latent: xr.DataArray) -> xr.Dataset:
         without latent nodes, and ``ebv`` and ``epv`` of at most 500 individuals, evenly spaced in
         the order of the genotypes.
     """
-    names = [*components(posterior), *(name for name in _EFFECTS if name in posterior)]
-    if latent.values.any():
-        names = [name for name in names if not _OF_NODE_EFFECTS.fullmatch(name)]
+    names = _judged(posterior)
+    latent_nodes = set(latent["node"].values[latent.values]) if latent.values.any() else set()
+    if latent_nodes:
+        names = [name for name in names if not _shares_scale(name, posterior, latent_nodes)]
     chosen = posterior[names]
-    if "node" in chosen.dims:
-        chosen = chosen.isel(node=np.flatnonzero(~latent.values))
-    if latent.values.any() and "fixed_trait" in chosen:
+    for dim in [str(dim) for dim in chosen.dims if _is_node_dim(str(dim))]:
+        observed = [node not in latent_nodes for node in chosen[dim].values]
+        chosen = chosen.isel({dim: np.flatnonzero(observed)})
+    if latent_nodes and "fixed_trait" in chosen:
         terms = chosen["term_trait"].values.astype(str)
         chosen = chosen.isel(term_trait=np.flatnonzero(terms != "Intercept"))
     rows = spaced_individuals(posterior.sizes["individual"])
     some = posterior.isel(individual=rows)
     return chosen.assign(ebv=total_ebv(some), epv=some["epv"])
+
+
+def _judged(posterior: xr.Dataset) -> list[str]:
+    """Names of all variables but values of individuals."""
+    effects = [str(name) for name in posterior.data_vars if str(name).startswith(_EFFECTS)]
+    return [*components(posterior), *effects]
+
+
+def _shares_scale(name: str, posterior: xr.Dataset, latent_nodes: set[str]) -> bool:
+    """Whether a variable of the trait has its scale from latent nodes."""
+    if name.startswith("theta_"):
+        return True
+    found = _OF_NODE_EFFECTS.fullmatch(name)
+    if found is None:
+        return False
+    return bool(latent_nodes & set(posterior[f"node{found[1] or ''}"].values))
+
+
+def unidentified(posterior: xr.Dataset, latent: xr.DataArray) -> list[str]:
+    """Name what the data do not identify, and so is not judged.
+
+    Parameters
+    ----------
+    posterior, latent
+        As in :func:`identified`.
+
+    Returns
+    -------
+    list of str
+        Such as ``node_effect[latent1]``; empty without latent nodes.
+    """
+    if not latent.values.any():
+        return []
+    n_traits = posterior.sizes["trait"]
+    known = identified(posterior, latent)
+    judged = {
+        name
+        for variable in known.drop_vars(["ebv", "epv"]).data_vars.values()
+        for name, _ in scalars(variable, n_traits)
+    }
+    every = (name for one in _judged(posterior) for name, _ in scalars(posterior[one], n_traits))
+    return [name for name in every if name not in judged]
 
 
 def spaced_individuals(count: int) -> np.ndarray:
@@ -233,6 +286,12 @@ def _sampler_problems(sample_stats: xr.Dataset) -> list[str]:
                 f"HMC acceptance {low:.2f} in chain {int(np.argmin(by_chain.values))} "
                 f"(limit {ACCEPTANCE_LIMIT})"
             )
+    if "theta_diverging" in sample_stats and (count := int(sample_stats["theta_diverging"].sum())):
+        problems.append(f"{count} divergent moves of theta")
+    if "theta_accept_prob" in sample_stats:
+        low = float(sample_stats["theta_accept_prob"].mean("draw").min())
+        if not low >= ACCEPTANCE_LIMIT:
+            problems.append(f"acceptance {low:.2f} of theta (limit {ACCEPTANCE_LIMIT})")
     if "cg_failed" in sample_stats and (count := int(sample_stats["cg_failed"].sum())):
         problems.append(f"{count} conjugate-gradient solves of random terms did not converge")
     if "non_finite" in sample_stats and (count := int(sample_stats["non_finite"].sum())):

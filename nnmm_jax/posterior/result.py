@@ -1,11 +1,8 @@
 """The result of a fit: posterior draws with named dimensions, and how they came about."""
 
-import contextlib
 import json
-import os
-import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +13,14 @@ import pandas as pd
 import xarray as xr
 
 from nnmm_jax.errors import InputError
+from nnmm_jax.folders import replacing
 from nnmm_jax.posterior import diagnostics as checks
 from nnmm_jax.posterior.arviz_compat import as_arviz
 
-GROUPS = ("posterior", "sample_stats", "moments", "constant_data")
+GROUPS = ("posterior", "sample_stats", "moments", "constant_data", "parameters")
 POSTERIOR_FILE = "posterior.nc"
 RUN_FILE = "run.json"
-_FORMAT = 1  # raised when an older version of the package could misread the files
+_FORMAT = 2  # raised when an older version of the package could misread the files
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +37,10 @@ class FitResult:
         ``node_included`` (node, trait); breeding values ``ebv_mediated``, ``ebv_direct``,
         ``ebv_polygenic``, ``epv`` and predictions ``y_mean``, ``y_pred`` (individual, trait);
         variances, heritabilities, what governs effects (pi is the probability of a ZERO effect)
-        and fixed effects. Parts that the model does not have are absent.
+        fixed effects, parameters ``theta_NAME`` of a user's function. Where the middle layer has
+        named blocks, what governs marker effects, fixed effects and random terms of nodes end in
+        the block's name, and so do the dimensions ``node_BLOCK`` and ``term_omics_BLOCK``. Parts
+        that the model does not have are absent.
     sample_stats : xarray.Dataset
         ``(chain, draw)``: ``non_finite`` counts; with HMC ``accept_prob`` and ``diverging``; with
         groups or large pedigrees ``cg_iterations`` and ``cg_failed``, the responses whose
@@ -47,10 +48,19 @@ class FitResult:
     moments : xarray.Dataset
         Posterior mean and sd, without draws, of what is too large to keep: marker effects
         ``marker_mean``, ``marker_sd``, ``marker_pip`` (node, marker), skip effects, and the middle
-        layer ``omics_mean``, ``omics_sd`` (individual, node).
+        layer ``omics_mean``, ``omics_sd`` (individual, node); each node's own breeding value
+        ``node_ebv_mean``, ``node_ebv_sd`` and what it gives to the trait's ``mediated_node_mean``,
+        ``mediated_node_sd`` (individual, node), by block ``mediated_block_mean``,
+        ``mediated_block_sd`` (individual, block).
     constant_data : xarray.Dataset
         ``omics_observed`` (individual, node), ``phenotype`` (individual, trait; the mean of an
         individual's records, NaN is missing), ``latent`` (node).
+    parameters : xarray.Dataset
+        Whole parameter sets ``(sample, ...)`` of some of the draws, for predictions:
+        ``marker_effect`` (node, marker), ``node_base`` (node), ``node_effect`` (node),
+        ``skip_effect`` (marker), ``trait_base``, residual variances, theta, and the means by which
+        breeding values are centred. Latent nodes are as the sampler had them, not aligned. Without
+        variables where there are too many marker effects to keep.
     run : dict
         JSON-serialisable: settings, versions, seed, data summary, seconds.
 
@@ -65,11 +75,12 @@ class FitResult:
     sample_stats: xr.Dataset
     moments: xr.Dataset
     constant_data: xr.Dataset
+    parameters: xr.Dataset
     run: dict[str, Any]
 
     @property
     def groups(self) -> dict[str, xr.Dataset]:
-        """The four datasets by group name."""
+        """The datasets by group name."""
         return {name: getattr(self, name) for name in GROUPS}
 
     @property
@@ -94,6 +105,14 @@ class FitResult:
         """Effects of nodes on the trait; see :func:`nnmm_jax.reports.tables.node_effects`."""
         return _tables().node_effects(self)
 
+    def node_values(self) -> pd.DataFrame:
+        """Breeding values by node; see :func:`nnmm_jax.reports.tables.node_values`."""
+        return _tables().node_values(self)
+
+    def block_values(self) -> pd.DataFrame:
+        """Breeding values by block; see :func:`nnmm_jax.reports.tables.block_values`."""
+        return _tables().block_values(self)
+
     def marker_effects(self) -> pd.DataFrame:
         """Effects of markers on nodes; see :func:`nnmm_jax.reports.tables.marker_effects`."""
         return _tables().marker_effects(self)
@@ -106,6 +125,23 @@ class FitResult:
         """Trait-level scalars with R-hat; see :func:`nnmm_jax.reports.tables.summary`."""
         return _tables().summary(self)
 
+    def predict(
+        self,
+        genotypes: str | Path | pd.DataFrame,
+        omics: str | Path | pd.DataFrame | None = None,
+        *,
+        activation: Callable[..., Any] | None = None,
+        id_column: str | None = None,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """EBV, EPV and predictions of new individuals; see :mod:`nnmm_jax.posterior.predict`."""
+        # It compiles with JAX, which results alone do not need.
+        from nnmm_jax.posterior.predict import predict
+
+        return predict(
+            self, genotypes, omics, activation=activation, id_column=id_column, seed=seed
+        )
+
     def diagnostics(self) -> pd.DataFrame:
         """R-hat and ESS of what the data identify.
 
@@ -117,6 +153,16 @@ class FitResult:
             most 500 individuals, evenly spaced.
         """
         return self._diagnostics.copy()
+
+    def unidentified(self) -> list[str]:
+        """Names of what the data do not identify, and so is not judged.
+
+        Returns
+        -------
+        list of str
+            See :func:`nnmm_jax.posterior.diagnostics.unidentified`.
+        """
+        return checks.unidentified(self.posterior, self.latent)
 
     @cached_property
     def _diagnostics(self) -> pd.DataFrame:
@@ -153,9 +199,9 @@ class FitResult:
                 )
         text = json.dumps({"format": _FORMAT, **_plain(self.run)}, indent=2, allow_nan=False)
         folder.mkdir(parents=True, exist_ok=True)
-        with _replacing(targets[0]) as temporary:
+        with replacing(targets[0]) as temporary:
             _write_groups(self.groups, temporary)
-        with _replacing(targets[1]) as temporary:
+        with replacing(targets[1]) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
 
 
@@ -201,15 +247,6 @@ def _tables() -> Any:
     from nnmm_jax.reports import tables
 
     return tables
-
-
-@contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``target`` that becomes ``target`` if all goes well."""
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-        temporary = Path(scratch) / target.name
-        yield temporary
-        os.replace(temporary, target)
 
 
 def _write_groups(groups: Mapping[str, xr.Dataset], path: Path) -> None:

@@ -19,6 +19,8 @@ TABLES: Mapping[str, Callable[[FitResult], pd.DataFrame]] = MappingProxyType(
             "breeding_values",
             "variance_components",
             "node_effects",
+            "node_values",
+            "block_values",
             "marker_effects",
             "omics_imputed",
             "diagnostics",

@@ -24,13 +24,14 @@ _MANHATTAN_PANELS = 10
 _MAX_STRIPES = 600  # rows of a picture that can still be told apart
 _MISSING, _OBSERVED = "#F4D9C6", BLUE
 _NO_LAYER = "no middle layer: the trait was fitted directly"
+_TOGETHER = "the nodes act together, through a function: they have no effects of their own"
 _PRESENCE = LinearSegmentedColormap.from_list("presence", [_MISSING, _OBSERVED])
 
 
 def node_effects(result: FitResult) -> Figure:
     """Effect of every node on the trait; see :func:`nnmm_jax.reports.tables.node_effects`."""
     if "node_effect" not in result.posterior:
-        return notice(_NO_LAYER)
+        return notice(_TOGETHER if "h2_node" in result.posterior else _NO_LAYER)
     draws = result.posterior.squeeze("trait")
     pip = result.node_effects()["pip"].to_numpy()
     return nodes_with_intervals(
@@ -66,7 +67,8 @@ def marker_effects(result: FitResult) -> Figure:
     -------
     matplotlib.figure.Figure
         Inclusion probabilities with priors that have zeros, else absolute mean effects. With more
-        than ten nodes, those whose effect on the trait is clearest, |mean| / sd.
+        than ten nodes, those whose effect on the trait is clearest, |mean| / sd; the first ten if
+        nodes have no effects of their own.
     """
     moments = result.moments
     if "marker" not in moments.dims:
@@ -75,12 +77,13 @@ def marker_effects(result: FitResult) -> Figure:
     if "skip_mean" in moments:
         skip = moments.squeeze("trait")
         tracks[f"direct on {trait_name(result)}"] = _track(skip, "skip")
-    effects = result.node_effects().head(None if "marker_mean" in moments else 0)
-    clear = (effects["mean"].abs() / effects["sd"].replace(0.0, np.inf)).to_numpy()
+    nodes = moments["node"].values if "marker_mean" in moments else np.empty(0, str)
+    effects = result.node_effects().set_index("node").reindex(nodes)
+    clear = (effects["mean"].abs() / effects["sd"].replace(0.0, np.inf)).fillna(0.0).to_numpy()
     # A stable sort of the rounded ranks keeps the table's order among equals.
     shown = np.sort(np.argsort(-clear, kind="stable")[:_MANHATTAN_PANELS])
     for i in shown:
-        tracks[str(effects["node"].iloc[i])] = _track(moments.isel(node=i), "marker")
+        tracks[str(nodes[i])] = _track(moments.isel(node=i), "marker")
     figure = sheet(10.0, 0.9 + 1.05 * len(tracks))
     panels = figure.subplots(len(tracks), 1, sharex=True, squeeze=False)[:, 0]
     markers = moments["marker"].values

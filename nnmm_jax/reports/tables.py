@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nnmm_jax.posterior.diagnostics import components, scalars, total_ebv
+from nnmm_jax.posterior.diagnostics import components, of_nodes, scalars, total_ebv
 from nnmm_jax.posterior.result import FitResult
 
 _SAMPLE = ("chain", "draw")
@@ -96,6 +96,63 @@ def node_effects(result: FitResult) -> pd.DataFrame:
     )
 
 
+def node_values(result: FitResult) -> pd.DataFrame:
+    """Breeding values of every node, and what each gives to the breeding value of the trait.
+
+    Parameters
+    ----------
+    result : FitResult
+        A fit of one trait.
+
+    Returns
+    -------
+    pandas.DataFrame
+        id; node; ebv, ebv_sd, the node's own breeding value in its own units; mediated,
+        mediated_sd, the part of the trait's EBV that goes through the node, in units of the trait
+        (NaN where a function of all nodes takes the place of their effects). All are centred over
+        the individuals. No rows without a middle layer.
+    """
+    columns = {"ebv": "node_ebv", "mediated": "mediated_node"}
+    return _long_values(result, "node", columns)
+
+
+def block_values(result: FitResult) -> pd.DataFrame:
+    """Parts of the trait's breeding values that go through the blocks of nodes.
+
+    Parameters
+    ----------
+    result : FitResult
+        A fit of one trait.
+
+    Returns
+    -------
+    pandas.DataFrame
+        id; block; mediated, mediated_sd, as in :func:`node_values`. No rows without named blocks.
+    """
+    return _long_values(result, "block", {"mediated": "mediated_block"})
+
+
+def _long_values(result: FitResult, dim: str, columns: dict[str, str]) -> pd.DataFrame:
+    """Moments (individual, dim) as a long table; column: name in the moments."""
+    names = [f"{column}{end}" for column in columns for end in ("", "_sd")]
+    if not any(f"{name}_mean" in result.moments for name in columns.values()):
+        return _nothing("id", dim, *names)
+    individuals, parts = result.moments["individual"].values, result.moments[dim].values
+    table = {
+        "id": np.repeat(individuals, len(parts)),
+        dim: np.tile(parts, len(individuals)),
+    }
+    for column, name in columns.items():
+        for end, moment in (("", "mean"), ("_sd", "sd")):
+            found = result.moments.get(f"{name}_{moment}")
+            table[f"{column}{end}"] = (
+                np.full(len(table["id"]), np.nan)
+                if found is None
+                else found.transpose("individual", dim).values.ravel()
+            )
+    return pd.DataFrame(table)
+
+
 def marker_effects(result: FitResult) -> pd.DataFrame:
     """Effects of one more copy of the counted allele, on every node and directly on the trait.
 
@@ -161,23 +218,25 @@ def summary(result: FitResult) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        quantity, mean, sd, q05, q50, q95, r_hat, ess_bulk, ess_tail; the last three are NaN for
-        what does not vary and for what the data do not identify.
+        quantity, mean, sd, q05, q50, q95, r_hat, ess_bulk, ess_tail, identified. R-hat and ESS are
+        NaN for what does not vary, and hidden for what the data do not identify: there
+        ``identified`` is False.
     """
     posterior = result.posterior
-    names = [name for name in components(posterior) if "node" not in posterior[name].dims]
+    names = [name for name in components(posterior) if not of_nodes(posterior[name])]
     names += ["node_effect"] if "node_effect" in posterior else []
     rows = [
         {"quantity": quantity, **_describe(draws)}
         for name in names
         for quantity, draws in _scalars(result, name)
     ]
-    return pd.DataFrame(rows).merge(result.diagnostics(), on="quantity", how="left")
+    table = pd.DataFrame(rows).merge(result.diagnostics(), on="quantity", how="left")
+    return table.assign(identified=~table["quantity"].isin(result.unidentified()))
 
 
 def _nothing(*columns: str) -> pd.DataFrame:
     """Return a table without rows; the columns that name things are text, the others numbers."""
-    text = ("id", "node", "marker")
+    text = ("id", "node", "block", "marker")
     return pd.DataFrame({name: np.empty(0, object if name in text else float) for name in columns})
 
 

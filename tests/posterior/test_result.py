@@ -66,7 +66,7 @@ def test_save_writes_run_as_plain_json(make_result, tmp_path):
     dataclasses.replace(result, run=run).save(tmp_path)
     text = (tmp_path / "run.json").read_text(encoding="utf-8")
     stored = json.loads(text, parse_constant=pytest.fail)
-    assert stored == {"format": 1, "a": 0.5, "b": [1, 2], "c": None, "d": str(tmp_path)}
+    assert stored == {"format": 2, "a": 0.5, "b": [1, 2], "c": None, "d": str(tmp_path)}
 
 
 def test_save__raises_on_existing_results(saved):
@@ -122,7 +122,7 @@ def test_load__raises_on_broken_record(saved, text):
 def test_load__raises_on_other_format(saved):
     _, folder = saved
     (folder / "run.json").write_text('{"format": 99}')
-    with pytest.raises(InputError, match="result format 99, but this version reads 1"):
+    with pytest.raises(InputError, match="result format 99, but this version reads 2"):
         load(folder)
 
 

@@ -7,11 +7,13 @@ from nnmm_jax.reports import plots
 from nnmm_jax.reports.folder import check_results_folder, write_results
 
 FILES = [
+    "block_values.csv",
     "breeding_values.csv",
     "diagnostics.csv",
     "figures",
     "marker_effects.csv",
     "node_effects.csv",
+    "node_values.csv",
     "omics_imputed.csv",
     "posterior.nc",
     "run.json",

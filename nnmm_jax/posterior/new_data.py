@@ -1,0 +1,129 @@
+"""Genotypes and omics of individuals that a fit has not seen, laid out as its markers and nodes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnmm_jax.data.genotypes import MISSING_CODE, dosages_from_frame
+from nnmm_jax.data.individuals import Source, label
+from nnmm_jax.data.tables import numeric_values, read_table
+from nnmm_jax.errors import InputError, shortlist
+from nnmm_jax.posterior.result import FitResult
+
+
+@dataclass(frozen=True, eq=False)
+class NewData:
+    """Individuals to predict.
+
+    Attributes
+    ----------
+    ids : (individual,)
+        Text.
+    genotypes : (individual, marker)
+        Dosages of the fit's markers in its order: int8 with -1 for missing when they are counts,
+        else float32 with NaN for missing.
+    omics : (individual, node)
+        float64 in the user's units, NaN where missing; latent nodes are missing.
+    notes : tuple of str
+        What was used and what was not, a line each.
+    """
+
+    ids: np.ndarray
+    genotypes: np.ndarray
+    omics: np.ndarray
+    notes: tuple[str, ...]
+
+
+def read_new_data(
+    result: FitResult,
+    genotypes: Source,
+    omics: Source | None = None,
+    *,
+    id_column: str | None = None,
+) -> NewData:
+    """Read tables of new individuals, and arrange them as the markers and nodes of a fit.
+
+    Parameters
+    ----------
+    result : FitResult
+        Says which markers and nodes there are.
+    genotypes, omics
+        As for :func:`nnmm_jax.read_dataset`; all markers of the fit must be there.
+    id_column
+        Name of the id column in both.
+
+    Returns
+    -------
+    NewData
+        All individuals of the genotypes, in their order.
+
+    Raises
+    ------
+    InputError
+        A table cannot be used; markers of the fit lack; omics have a column that is not in the fit,
+        or no id in common with the genotypes.
+    """
+    ids, codes, notes = _genotypes(result, genotypes, id_column)
+    nodes = result.constant_data["node"].values.astype(str)
+    values = np.full((len(ids), len(nodes)), np.nan)
+    if omics is not None:
+        names = nodes[~result.latent.values]
+        columns, found, note = _omics(names, omics, ids, id_column)
+        values[:, [nodes.tolist().index(column) for column in columns]] = found
+        notes.append(note)
+    return NewData(ids, codes, values, tuple(notes))
+
+
+def _genotypes(
+    result: FitResult, source: Source, id_column: str | None
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Ids, dosages and what to say of them."""
+    name = label("genotypes", source)
+    table = read_table(source, what="genotypes", id_column=id_column, small_integers=True)
+    markers = result.constant_data["marker"].values.astype(str)
+    lacking = markers[~np.isin(markers, table.columns)]
+    if len(lacking):
+        raise InputError(
+            f"{name}: expected all {len(markers)} markers of the fit, found none of "
+            f"{shortlist(lacking)}; add them, with empty cells where they were not genotyped"
+        )
+    ignored = table.shape[1] - len(markers)
+    if not np.array_equal(table.columns, markers):  # taking columns copies the table
+        table = table[markers.tolist()]
+    codes = dosages_from_frame(table, name)
+    missing = codes == MISSING_CODE if codes.dtype == np.int8 else np.isnan(codes)
+    notes = [f"individuals to predict: {len(table)}, with {len(markers)} markers of the fit"]
+    if ignored:
+        notes.append(f"markers that the fit does not have, ignored: {ignored}")
+    if missing.any():
+        notes.append(f"missing genotypes, replaced by the mean of the fit: {int(missing.sum())}")
+    return np.asarray(table.index, dtype=str), codes, notes
+
+
+def _omics(
+    names: np.ndarray, source: Source, ids: np.ndarray, id_column: str | None
+) -> tuple[list[str], np.ndarray, str]:
+    """Columns, their values (individual, column), and what to say of them."""
+    name = label("omics", source)
+    if not len(names):
+        raise InputError(f"{name}: the fit has no omics; leave them out")
+    table = read_table(source, what="omics", id_column=id_column)
+    unknown = [column for column in table.columns if column not in set(names)]
+    if unknown or not table.shape[1]:
+        raise InputError(
+            f"{name}: expected columns of the fit's omics ({shortlist(names)}), found "
+            f"{shortlist(unknown)}; correct or remove the others"
+        )
+    rows = table.index.get_indexer(ids)
+    if (rows < 0).all():
+        raise InputError(
+            f"{name}: expected ids that occur in the genotypes ({shortlist(ids, 3)}), found none "
+            f"in common ({shortlist(table.index, 3)}); check the id columns"
+        )
+    values = numeric_values(table, name)[rows]
+    values[rows < 0] = np.nan
+    dropped = table.index[~table.index.isin(ids)]
+    note = f"omics: {table.shape[1]} of {len(names)} columns, {int((rows >= 0).sum())} individuals"
+    if len(dropped):
+        note += f"; not genotyped, dropped: {len(dropped)} ({shortlist(dropped)})"
+    return [str(column) for column in table.columns], values, note
