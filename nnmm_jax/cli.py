@@ -22,7 +22,9 @@ from nnmm_jax.cli_flags import (
     network_of,
     read_data,
 )
-from nnmm_jax.errors import InputError
+from nnmm_jax.cli_predict import add_predict
+from nnmm_jax.errors import InputError, shortlist
+from nnmm_jax.folders import check_new_file, replacing
 
 if TYPE_CHECKING:
     from nnmm_jax.posterior.result import FitResult
@@ -57,21 +59,32 @@ class Parser(argparse.ArgumentParser):
         for name, count, what in flags:
             self.add_argument(f"--{name}", type=int, default=count, metavar="N", help=what)
 
+    def add_priors(self, flags: Iterable[tuple[str, str]]) -> None:
+        """Add flags for priors, RR-BLUP by default: name, and of what it is the prior."""
+        for name, what in flags:
+            self.add_argument(
+                f"--{name}-prior",
+                default="RR-BLUP",
+                metavar="NAME",
+                help=f"prior of {what}, such as BayesC or RR-BLUP",
+            )
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = Parser(
         prog="nnmm",
-        usage="nnmm [-h] [--version] {fit,prior,simulate} ...",
+        usage="nnmm [-h] [--version] {fit,predict,prior,simulate} ...",
         description="Mixed-effect neural networks: genotypes -> omics -> phenotype.",
         epilog="nnmm COMMAND --help tells more about a command.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"nnmm_jax {__version__}")
     commands = parser.add_subparsers(
-        dest="command", prog="nnmm", required=True, metavar="{fit,prior,simulate}"
+        dest="command", prog="nnmm", required=True, metavar="{fit,predict,prior,simulate}"
     )
     _add_fit(commands)
+    add_predict(commands)
     _add_prior(commands)
     _add_simulate(commands)
     return parser
@@ -103,6 +116,12 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
         sampler.add_argument(
             f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default: {default})"
         )
+    sampler.add_argument(
+        "--sampler",
+        default="hmc",
+        metavar="NAME",
+        help="of missing omics and latent nodes of a nonlinear network: hmc (default) or nuts",
+    )
     sampler.add_argument(
         "--seed", type=int, metavar="S", help="of all random numbers (default: drawn and recorded)"
     )
@@ -225,6 +244,7 @@ def _fit(options: argparse.Namespace) -> None:
         chains=options.chains,
         seed=options.seed,
         progress=not options.quiet,
+        sampler=options.sampler,
     )
     result = dataclasses.replace(result, run={**result.run, "files": files_of(options)})
     write_results(result, options.out, overwrite=options.overwrite)
@@ -237,7 +257,7 @@ def _fit(options: argparse.Namespace) -> None:
 def _prior(options: argparse.Namespace) -> None:
     check_least(options, draws=1, latent=0, seed=0)
     if options.out is not None:
-        _check_new_file(options.out, overwrite=options.overwrite)
+        check_new_file(options.out, overwrite=options.overwrite)
     network = network_of(options)
     dataset = read_data(options, network)
     if not options.quiet:
@@ -246,15 +266,9 @@ def _prior(options: argparse.Namespace) -> None:
 
     found = Model(dataset, network).prior_predictive(options.draws, options.seed)
     if options.out is not None:
-        found.summary().to_csv(options.out, index=False, float_format="%.7g")
+        with replacing(options.out) as temporary:
+            found.summary().to_csv(temporary, index=False, float_format="%.7g")
     print(found)
-
-
-def _check_new_file(file: Path, *, overwrite: bool) -> None:
-    if file.is_dir() or not file.absolute().parent.is_dir():
-        raise InputError(f"--out {file}: expected a file in a folder that exists")
-    if file.exists() and not overwrite:
-        raise InputError(f"{file} exists: choose another file, or say --overwrite")
 
 
 def _summary(result: "FitResult", folder: Path) -> list[str]:
@@ -264,6 +278,8 @@ def _summary(result: "FitResult", folder: Path) -> list[str]:
     low, high = h2.quantile((0.05, 0.95)).values
     parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
     ess = table[["ess_bulk", "ess_tail"]].to_numpy()
+    hidden = result.unidentified()
+    not_judged = [f"not identified, so not judged: {shortlist(hidden)}"] if hidden else []
     records = f" ({data['records']} records)" if data["repeatedly_phenotyped"] else ""
     return [
         f"data: {data['genotyped']} individuals, {data['markers']} markers, "
@@ -272,6 +288,7 @@ def _summary(result: "FitResult", folder: Path) -> list[str]:
         f"h2 of {data['trait']}: {float(h2.mean()):.3f} (90% interval {low:.3f} to {high:.3f})",
         f"convergence, {len(table)} quantities: largest R-hat {table['r_hat'].max():.3f}, "
         f"smallest ESS {ess.min():.0f}",
+        *not_judged,
         f"seconds: {sum(seconds.values()):.1f} ({parts}); seed {result.run['seed']}",
         f"results: {folder}",
     ]

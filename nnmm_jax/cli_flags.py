@@ -19,10 +19,16 @@ from nnmm_jax.network.priors import GBLUP, PRIORS
 from nnmm_jax.network.terms import Pedigree
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from nnmm_jax import Dataset, Network
     from nnmm_jax.data import Relationship
 
-_FILES = ("genotypes", "omics", "phenotypes", "pedigree", "marker_groups")
+_FILES = (
+    "genotypes", "omics", "phenotypes", "pedigree", "marker_groups", "connections", "marker_map",
+    "node_map",
+)  # fmt: skip
+_CIS = ("marker_map", "node_map", "cis_window")
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
@@ -36,10 +42,19 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         ("id-column", "NAME", False, "id column of all tables (default: the first column)"),
         ("pedigree", "FILE", False, "animal, sire, dam"),
         ("marker-groups", "FILE", False, "columns marker, group and, if groups differ, node"),
+        ("connections", "FILE", False, "columns marker, node: each node sees its own markers only"),
+        ("marker-map", "FILE", False, "marker, chromosome, position; with --cis-window"),
+        ("node-map", "FILE", False, "node, chromosome, position or start, end; the same"),
         ("weights", "COLUMN", False, "of the phenotypes: residual weights of the trait's records"),
         ("omics-weights", "COLUMN", False, "of the phenotypes: residual weights of the omics"),
     ):
         group.add_argument(f"--{name}", metavar=value, required=needed, help=what)
+    group.add_argument(
+        "--cis-window",
+        type=float,
+        metavar="W",
+        help="each node sees the markers at most so far from it, in the unit of the two maps",
+    )
     for name, is_inverse, what in (
         ("relationship", False, "matrix among individuals, square or id1, id2, value; repeatable"),
         ("inverse-relationship", True, "the same, given as its inverse; repeatable"),
@@ -64,14 +79,21 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "network",
         f"PRIOR is one of {', '.join(PRIORS)}, with hyperparameters as BayesC(pi=0.95, df=5); for "
-        "groups of markers GROUP=PRIOR, once for each group. TERM is pedigree, the name of a "
-        "relationship or a column of the phenotypes, with hyperparameters as pen(share=0.1).",
+        "groups of markers GROUP=PRIOR or GROUP=none, once for each group. TERM is pedigree, the "
+        "name of a relationship or a column of the phenotypes, with hyperparameters as "
+        "pen(share=0.1).",
+    )
+    group.add_argument(
+        "--network",
+        metavar="FILE.py:NAME",
+        help="a Network of a Python file, for instance one with blocks, in place of these flags",
     )
     group.add_argument(
         "--activation",
         default="linear",
         metavar="NAME",
-        help="linear (default), tanh, sigmoid, relu or leakyrelu",
+        help="linear (default), tanh, sigmoid, relu or leakyrelu; or FILE.py:FUNCTION, a function "
+        "of the nodes in JAX, the priors of its parameters being the dict theta of the same file",
     )
     for name, action, value, what in (
         ("marker-prior", "append", "PRIOR", "marker effects on nodes (default: BayesC), or none"),
@@ -119,7 +141,14 @@ def network_of(options: argparse.Namespace) -> "Network":
     """
     from nnmm_jax import Network
 
-    given: dict[str, Any] = {}
+    if options.network is not None:
+        network = _network_of_file(options)
+        _check_sources(options, network)
+        _check_matrices(network, relationship_files(options))
+        return network
+    given: dict[str, Any] = _activation(options.activation)
+    if has_connections(options):
+        given["connections"] = "map"
     for name in ("marker", "skip"):
         if (texts := getattr(options, f"{name}_prior")) is not None:
             given[f"{name}_prior"] = parse_priors(texts, flag=f"--{name}-prior")
@@ -134,7 +163,6 @@ def network_of(options: argparse.Namespace) -> "Network":
             for text in getattr(options, f"random_{layer}") or ()
         )
     network = Network(
-        activation=options.activation,
         latent=options.latent,
         fixed_omics=options.fixed_omics,
         fixed_trait=options.fixed_trait,
@@ -146,15 +174,54 @@ def network_of(options: argparse.Namespace) -> "Network":
     return network
 
 
+def _activation(text: str) -> dict[str, Any]:
+    """Name of an activation, or a function of a file with its priors."""
+    if ":" not in text:
+        return {"activation": text}
+    from nnmm_jax.network.code_files import function_of_file
+
+    function, theta = function_of_file(text)
+    return {"activation": function, "theta": theta}
+
+
+def has_connections(options: argparse.Namespace) -> bool:
+    """Whether flags say which marker acts on which node."""
+    return options.connections is not None or options.cis_window is not None
+
+
+def _network_of_file(options: argparse.Namespace) -> "Network":
+    """Network of a Python file, which says all that the other flags could say."""
+    from nnmm_jax import Network
+    from nnmm_jax.network.code_files import object_of_file
+
+    usual = argparse.ArgumentParser()
+    add_network_flags(usual)
+    for name, default in vars(usual.parse_args([])).items():
+        if name != "network" and getattr(options, name) != default:
+            flag = name.replace("_", "-")
+            raise InputError(f"--{flag}: the network is that of --network; say it there")
+    module, name, what = object_of_file(options.network, "--network")
+    network = getattr(module, name)
+    if not isinstance(network, Network):
+        raise InputError(f"{what}: expected a Network, found {type(network).__name__}")
+    mapped = any(block.connections == "map" for block in network.all_blocks)
+    if has_connections(options) and not mapped:
+        raise InputError(
+            "--connections: no part of the network uses them; say connections='map' in the network"
+        )
+    return network
+
+
 def _check_used(options: argparse.Namespace, network: "Network") -> None:
     """A file that no term uses is a term forgotten; without genotypes it says who there is."""
-    terms = (*network.random_omics, *network.random_trait)
+    terms = (*network.omics_terms, *network.random_trait)
     pedigree = any(isinstance(term, Pedigree) for term in terms)
     if options.pedigree is not None and options.genotypes is not None and not pedigree:
         raise InputError(
             "--pedigree: no term uses it; add --random-trait pedigree or --random-omics pedigree"
         )
-    grouped = {*network.marker_priors, *network.skip_priors} - {""}
+    blocks = network.all_blocks
+    grouped = {*network.skip_priors, *(one for b in blocks for one in b.marker_priors)} - {""}
     if options.marker_groups is not None and not grouped:
         raise InputError(
             "--marker-groups: no prior uses them; give --marker-prior or --skip-prior GROUP=PRIOR, "
@@ -163,7 +230,7 @@ def _check_used(options: argparse.Namespace, network: "Network") -> None:
 
 
 def _check_sources(options: argparse.Namespace, network: "Network") -> None:
-    has_layer = options.omics is not None or network.latent > 0
+    has_layer = options.omics is not None or len(network.latent_names) > 0
     if not has_layer and network.skip_prior is None and not network.random_trait:
         raise InputError(
             "the middle layer is empty: give --omics, or --latent, or both; or fit the trait "
@@ -173,7 +240,7 @@ def _check_sources(options: argparse.Namespace, network: "Network") -> None:
         return
     if options.pedigree is None and not options.relationships:
         raise InputError("nobody is described: give --genotypes, --pedigree or --relationship")
-    if has_layer and options.marker_prior is None:
+    if has_layer and options.network is None and options.marker_prior is None:
         raise InputError(
             "there are no marker effects without --genotypes: say --marker-prior none, and for "
             "instance --random-omics pedigree"
@@ -181,10 +248,8 @@ def _check_sources(options: argparse.Namespace, network: "Network") -> None:
 
 
 def _check_matrices(network: "Network", known: Collection[str]) -> None:
-    for flag, priors in (
-        ("--marker-prior", network.marker_priors),
-        ("--skip-prior", network.skip_priors),
-    ):
+    of_nodes = [("--marker-prior", block.marker_priors) for block in network.all_blocks]
+    for flag, priors in (*of_nodes, ("--skip-prior", network.skip_priors)):
         for prior in priors.values():
             name = prior.relationship if isinstance(prior, GBLUP) else None
             if name is not None and name not in known:
@@ -225,6 +290,7 @@ def read_data(options: argparse.Namespace, network: "Network") -> "Dataset":
     from nnmm_jax import read_dataset
     from nnmm_jax.data import read_relationship
 
+    connections = _connections(options)
     matrices: dict[str, str | Relationship] = {
         name: read_relationship(file, inverse=True, name=name) if is_inverse else file
         for name, (file, is_inverse) in relationship_files(options).items()
@@ -240,15 +306,44 @@ def read_data(options: argparse.Namespace, network: "Network") -> "Dataset":
         weights=options.weights,
         omics_weights=options.omics_weights,
         marker_groups=options.marker_groups,
+        connections=connections,
     )
     columns = [str(column) for column in dataset.covariates.columns]
-    check_columns(network.random_omics, columns, flag="--random-omics")
+    check_columns(network.omics_terms, columns, flag="--random-omics")
     check_columns(network.random_trait, columns, flag="--random-trait")
     _check_used(options, network)
     return dataset
 
 
+def _connections(options: argparse.Namespace) -> "str | pd.DataFrame | None":
+    """Table of connections, from its file or from the maps."""
+    given = [name for name in _CIS if getattr(options, name) is not None]
+    if not given:
+        file: str | None = options.connections
+        return file
+    flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+    if options.connections is not None:
+        raise InputError(
+            f"--connections: expected this file or the maps of a cis window, found {flags} too; "
+            "leave one out"
+        )
+    if len(given) < len(_CIS):
+        raise InputError(
+            "a cis window: expected --marker-map, --node-map and --cis-window together, found only "
+            f"{flags}; add the others"
+        )
+    from nnmm_jax import cis_connections
+
+    return cis_connections(options.marker_map, options.node_map, options.cis_window)
+
+
 def files_of(options: argparse.Namespace) -> dict[str, object]:
-    """Say which files were read, for the record of a run."""
+    """Say which files were read, and the cis window of the maps, for the record of a run."""
     matrices = {name: file for name, (file, _) in relationship_files(options).items()}
-    return {name: getattr(options, name) for name in _FILES} | {"relationships": matrices}
+    files = {name: getattr(options, name) for name in _FILES}
+    code = options.network or (options.activation if ":" in options.activation else None)
+    return files | {
+        "relationships": matrices,
+        "cis_window": options.cis_window,
+        "code": code,
+    }

@@ -1,5 +1,6 @@
 import inspect
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,16 +9,15 @@ import pandas as pd
 import pytest
 
 import nnmm_jax
-from nnmm_jax import cli, cli_flags
+from nnmm_jax import cli, cli_flags, cli_predict
 from nnmm_jax.network.activations import ACTIVATIONS
 from nnmm_jax.network.priors import PRIORS
 
 IDS = [f"id{i:02d}" for i in range(20)]
 
 
-@pytest.fixture
-def tables(tmp_path):
-    """Three small tables that can be fitted, as frames to be spoilt, and a way to write them."""
+def build_tables():
+    """Three small tables that can be fitted, as frames to be spoilt."""
     rng = np.random.default_rng(4)
     dosages = rng.integers(0, 3, (20, 6))
     omics = dosages @ rng.normal(size=(6, 2)) + rng.normal(size=(20, 2))
@@ -32,6 +32,11 @@ def tables(tmp_path):
     frames["phenotypes"] = frames["phenotypes"].astype(object)
     frames["phenotypes"].loc["id19", "y"] = np.nan
     return frames
+
+
+@pytest.fixture
+def tables():
+    return build_tables()
 
 
 def write(tables, folder):
@@ -111,6 +116,14 @@ def assert_refused(capsys, folder, words, *fragments):
         ("inverse-relationship", "K=nowhere.csv", ["'K'", "nowhere.csv"]),
         ("pedigree", "nowhere.csv", ["pedigree", "nowhere.csv"]),
         ("marker-groups", "nowhere.csv", ["marker groups", "nowhere.csv"]),
+        (
+            "marker-prior",
+            ["cis=none", "trans=none"],
+            ["--marker-prior", "'cis', 'trans'; say none"],
+        ),
+        ("connections", "nowhere.csv", ["connections nowhere.csv"]),
+        ("cis-window", 5, ["--marker-map, --node-map and --cis-window", "only --cis-window;"]),
+        ("marker-map", "map.csv", ["a cis window", "found only --marker-map; add the others"]),
         ("weights", "heft", ["heft", "sex"]),
         ("omics-weights", "sex", ["sex"]),
         ("random-trait", "pen", ["--random-trait", "'sex'", "found 'pen'"]),
@@ -169,6 +182,71 @@ def test_fit__refuses_files_that_nothing_or_half_of_the_priors_use(
 ):
     flags = add_tables(write(tables, tmp_path), tmp_path) | more | {"quiet": True}
     del flags[without]
+    assert_refused(capsys, tmp_path, command(flags), *fragments)
+
+
+def add_maps(flags, folder):
+    """Write a table of connections and maps of markers and nodes; return the flags of the maps."""
+    tables = {
+        "connections": pd.DataFrame({"marker": ["snp4", "snp0"], "node": ["leaf", "latent1"]}),
+        "markers": pd.DataFrame(
+            {"marker": [f"snp{j}" for j in range(6)], "chromosome": 1, "position": range(6)}
+        ),
+        "nodes": pd.DataFrame(
+            {"node": ["leaf", "root"], "chromosome": [1, 1], "start": [0, 4], "end": [1, 4]}
+        ),
+    }
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    maps = {"marker-map": folder / "markers.csv", "node-map": folder / "nodes.csv"}
+    return flags | maps | {"cis-window": 1.5}
+
+
+def read_options(flags):
+    """Options of a command, and the data that they stand for."""
+    options = cli.build_parser().parse_args(command(flags))
+    return options, cli_flags.read_data(options, cli_flags.network_of(options))
+
+
+def test_connections_from_a_file(tables, tmp_path):
+    flags = write(tables, tmp_path)
+    add_maps(flags, tmp_path)
+    options, data = read_options(flags | {"connections": tmp_path / "connections.csv"})
+    assert data.connections.nodes == ("leaf", "latent1")
+    assert [positions.tolist() for positions in data.connections.markers] == [[4], [0]]
+    files = cli_flags.files_of(options)
+    assert files["connections"] == str(tmp_path / "connections.csv")
+    assert files["marker_map"] is files["node_map"] is files["cis_window"] is None
+
+
+def test_connections_within_a_cis_window(tables, tmp_path):
+    options, data = read_options(add_maps(write(tables, tmp_path), tmp_path))
+    assert data.connections.nodes == ("leaf", "root")
+    assert [one.tolist() for one in data.connections.markers] == [[0, 1, 2], [3, 4, 5]]
+    files = cli_flags.files_of(options)
+    assert files["marker_map"] == str(tmp_path / "markers.csv")
+    assert files["node_map"] == str(tmp_path / "nodes.csv")
+    assert files["cis_window"] == 1.5
+    assert files["connections"] is None
+    assert read_options(write(tables, tmp_path))[1].connections is None
+
+
+@pytest.mark.parametrize(
+    ("without", "more", "fragments"),
+    [
+        ([], {"connections": "c.csv"}, ["--connections", "--marker-map and --node-map and --cis"]),
+        (["cis-window", "node-map"], {"connections": "c.csv"}, ["--connections", "--marker-map"]),
+        (["cis-window"], {}, ["a cis window", "found only --marker-map and --node-map; add"]),
+        (["node-map"], {}, ["a cis window", "found only --marker-map and --cis-window; add"]),
+        (["marker-map", "cis-window"], {}, ["a cis window", "found only --node-map; add"]),
+        ([], {"cis-window": -1}, ["cis window: expected a distance >= 0", "found -1.0"]),
+        ([], {"cis-window": "nan"}, ["cis window: expected a distance >= 0", "found nan"]),
+        ([], {"node-map": "nowhere.csv"}, ["node map nowhere.csv"]),
+    ],
+)
+def test_fit__refuses_half_a_cis_window(tables, tmp_path, capsys, without, more, fragments):
+    flags = add_maps(write(tables, tmp_path), tmp_path)
+    flags = {name: value for name, value in flags.items() if name not in without} | more
     assert_refused(capsys, tmp_path, command(flags), *fragments)
 
 
@@ -244,13 +322,16 @@ def test_fit__overwrites_only_results(tables, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "fragment"),
     [
-        ([], "required: {fit,prior,simulate}"),
+        ([], "required: {fit,predict,prior,simulate}"),
         (["fit"], "--phenotypes, --trait, --out"),
         (["fit", "--sampels", "9"], "--phenotypes"),
         (["prior"], "--phenotypes, --trait"),
         (["simulate", "--out", "x", "--individual", "9"], "--individual"),
+        (["fit", "--cis-window", "wide"], "--cis-window: invalid float value: 'wide'"),
         (["simulate", "--out", "x", "--markers", "many"], "--markers: invalid int value: 'many'"),
-        (["predict"], "predict"),
+        (["predict"], "DIR, --genotypes, --out"),
+        (["predict", "results", "--genotypes", "g.csv"], "--out"),
+        (["forecast"], "forecast"),
     ],
 )
 def test_wrong_usage_is_one_line(capsys, words, fragment):
@@ -268,7 +349,14 @@ def test_version(capsys):
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["fit", "--help"], ["fit", "--bogus"], ["prior", "--help"]]
+    "words",
+    [
+        ["--help"],
+        ["fit", "--help"],
+        ["fit", "--bogus"],
+        ["predict", "--help"],
+        ["prior", "--help"],
+    ],
 )
 def test_help_and_wrong_flags_load_nothing_heavy(words):
     program = (
@@ -425,6 +513,18 @@ def test_fit__with_groups_terms_weights_and_repeated_records(tables, tmp_path, c
     np.testing.assert_allclose(values["ebv"], parts.sum(axis=1), atol=1e-5)
 
 
+def test_fit__a_group_without_prior_has_no_effects(tables, tmp_path):
+    flags = add_tables(write(tables, tmp_path), tmp_path)
+    del flags["pedigree"]
+    flags |= {"marker-prior": ["cis=RR-BLUP", "other=none"], "quiet": True}
+    assert cli.main(command(flags)) == 0
+    table = pd.read_csv(tmp_path / "out" / "marker_effects.csv")
+    acting = table["marker"].isin(["snp0", "snp1"])
+    assert (table.loc[acting, "mean"] != 0).all()
+    assert (table.loc[~acting, ["mean", "sd", "pip"]] == 0).to_numpy().all()
+    assert load_settings(tmp_path / "out")["marker_prior"]["other"] is None
+
+
 def test_fit__a_pedigree_and_nothing_else(tables, tmp_path, capsys):
     flags = add_tables(write({"phenotypes": tables["phenotypes"]}, tmp_path), tmp_path)
     flags = {k: v for k, v in flags.items() if "relationship" not in k and k != "marker-groups"}
@@ -491,3 +591,112 @@ def test_prior__refuses(tables, tmp_path, capsys, flag, value, fragments):
     flags = write(tables, tmp_path)
     data = {name: flags[name] for name in ("genotypes", "omics", "phenotypes", "trait")}
     assert_refused(capsys, tmp_path, command(data | {flag: value}, "prior"), *fragments)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Results of a short fit."""
+    folder = tmp_path_factory.mktemp("fit")
+    flags = write(build_tables(), folder) | {"skip-prior": "RR-BLUP", "quiet": True}
+    assert cli.main(command(flags)) == 0
+    return folder / "out"
+
+
+@pytest.fixture
+def fitted(results, tables, tmp_path):
+    """A copy of these results, and flags that predict the same individuals."""
+    shutil.copytree(results, tmp_path / "out")
+    flags = write(tables, tmp_path)
+    given = {name: flags[name] for name in ("genotypes", "omics")}
+    return flags["out"], given | {"out": str(tmp_path / "predictions.csv")}
+
+
+def predict_words(fitted, **flags):
+    folder, given = fitted
+    return [*command(given | flags, "predict"), folder]
+
+
+def test_predict_writes_the_table(fitted, tables, tmp_path, capsys):
+    tables["genotypes"].iloc[:5].assign(new=1).to_csv(fitted[1]["genotypes"])
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.main(predict_words(fitted, **{"id-column": "id"})) == 0
+    captured = capsys.readouterr()
+    file = tmp_path / "predictions.csv"
+    few, *notes = captured.err.splitlines()
+    assert few.startswith("nnmm: warning: the fit kept 2 samples for predictions, too few for sds")
+    assert captured.out.splitlines() == [f"predictions of 5 individuals, 2 samples each: {file}"]
+    assert notes == [
+        "individuals to predict: 5, with 6 markers of the fit",
+        "markers that the fit does not have, ignored: 1",
+        "omics: 2 of 2 columns, 5 individuals; not genotyped, dropped: 15 ('id05', 'id06', 'id07', "
+        "'id08', 'id09', ... (15 in all))",
+    ]
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, file])
+    result = nnmm_jax.load(fitted[0])
+    expected = result.predict(fitted[1]["genotypes"], fitted[1]["omics"])
+    pd.testing.assert_frame_equal(pd.read_csv(file), expected, check_dtype=False, rtol=1e-5)
+    usual = [
+        name for name in result.breeding_values() if name not in ("ebv_polygenic", "phenotyped")
+    ]
+    assert list(expected.columns) == usual
+
+
+def test_predict__overwrites_only_when_told_and_is_quiet(fitted, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli_predict, "FEW_SAMPLES", 0)
+    file = tmp_path / "predictions.csv"
+    file.write_text("mine")
+    assert_refused(capsys, tmp_path, predict_words(fitted), "predictions.csv exists")
+    assert file.read_text() == "mine"
+    assert cli.main(predict_words(fitted, quiet=True, overwrite=True)) == 0
+    assert capsys.readouterr() == ("", "")
+    assert len(pd.read_csv(file)) == len(IDS)
+
+
+def test_predict__random_terms_are_one_warning(fitted, tmp_path, capsys):
+    file = tmp_path / "out" / "run.json"
+    run = json.loads(file.read_text())
+    run["settings"]["random_trait"] = [{"name": "Group", "column": "pen"}]
+    file.write_text(json.dumps(run))
+    assert cli.main(predict_words(fitted, quiet=True)) == 0
+    captured = capsys.readouterr()
+    warning, _ = captured.err.splitlines()
+    assert warning.startswith("nnmm: warning: random terms are 0 for new individuals")
+    assert "'pen' of the trait" in warning
+
+
+def test_predict__a_function_comes_from_a_file(fitted, tmp_path, capsys):
+    file, function = tmp_path / "out" / "run.json", tmp_path / "functions.py"
+    run = json.loads(file.read_text())
+    run["settings"]["activation"] = "twice"
+    file.write_text(json.dumps(run))
+    function.write_text("def twice(z):\n    return 2 * z\n\n\ndef other(z):\n    return z\n")
+    assert_refused(capsys, tmp_path, predict_words(fitted), "function twice", "found none")
+    words = predict_words(fitted, activation=f"{function}:other")
+    assert_refused(capsys, tmp_path, words, "function twice", "found other")
+    assert cli.main(predict_words(fitted, activation=f"{function}:twice")) == 0
+    assert np.isfinite(pd.read_csv(tmp_path / "predictions.csv")["ebv"]).all()
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "fragments"),
+    [
+        ("out", "predictions.parquet", ["--out", "a name that ends in .csv"]),
+        ("seed", -1, ["--seed", "-1"]),
+        ("out", "nowhere/p.csv", ["nowhere/p.csv"]),
+        ("out", ".", ["--out ."]),
+        ("genotypes", "nowhere.csv", ["genotypes nowhere.csv"]),
+        ("omics", "nowhere.csv", ["omics nowhere.csv"]),
+        ("id-column", "animal", ["'animal'"]),
+        ("activation", "nowhere.py:f", ["--activation", "nowhere.py:f"]),
+        ("activation", "tanh", ["--activation", "path/to/file.py:name"]),
+    ],
+)
+def test_predict__refuses(fitted, tmp_path, capsys, flag, value, fragments):
+    assert_refused(capsys, tmp_path, predict_words(fitted, **{flag: value}), *fragments)
+
+
+def test_predict__refuses_what_is_no_result_or_lacks_markers(fitted, tables, tmp_path, capsys):
+    words = [*predict_words(fitted)[:-1], str(tmp_path / "nowhere")]
+    assert_refused(capsys, tmp_path, words, "nowhere: no run.json there")
+    tables["genotypes"].drop(columns=["snp1", "snp4"]).to_csv(fitted[1]["genotypes"])
+    assert_refused(capsys, tmp_path, predict_words(fitted), "all 6 markers", "'snp1', 'snp4'")
