@@ -55,17 +55,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="linear, tanh, sigmoid, relu or leakyrelu",
     )
-    for name, prior, what in (
-        ("marker", "RR-BLUP", "marker effects on nodes"),
-        ("node", "RR-BLUP", "node effects on the trait"),
-        ("skip", "RR-BLUP", "direct marker effects on the trait; none to leave them out"),
-    ):
-        parser.add_argument(
-            f"--{name}-prior",
-            default=prior,
-            metavar="NAME",
-            help=f"prior of {what}, such as BayesC or RR-BLUP",
+    parser.add_priors(
+        (
+            ("marker", "marker effects on nodes"),
+            ("node", "node effects on the trait"),
+            ("skip", "direct marker effects on the trait; none to leave them out"),
         )
+    )
     parser.add_counts(
         (
             ("warmup", 1000, "sweeps discarded"),

@@ -22,10 +22,10 @@ from nnmm_jax.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
-    import xarray as xr
 
     from nnmm_jax import Dataset, FitResult, Network
     from nnmm_jax.network.priors import Prior, Residual
+    from nnmm_jax.reports.latent_equality import DirectPriors
 
 SHARED = Path(__file__).parents[2] / "shared"
 # Sweeps kept of each chain, unless said otherwise: by how slowly the hyperparameters mix.
@@ -39,7 +39,6 @@ SAMPLES = {
 }
 LATENT = ("BayesC", "GBLUP")
 LATENT_SAMPLES = 20_000
-LATENT_RESIDUAL = 0.25  # residual variance of the latent node, relative to its genetic variance
 SAMPLES_A_FIT = 5000  # longer runs are several fits: all draws of a fit are in memory
 Z_LIMIT = 4.0
 LINES_Z_LIMIT = 4.5  # the largest of 599
@@ -270,40 +269,17 @@ def residual_of(reference: Reference, share: float) -> "Residual":
     return Residual(df=df, scale=share * reference.settings["varE_S0"] / df)
 
 
-@dataclass(frozen=True)
-class LatentPriors:
-    """Priors of the network with a latent node: what cannot be BGLR's has BGLR's prior means.
+def direct_priors(settings: Mapping[str, float]) -> "DirectPriors":
+    """Priors of the variances for BGLR's settings of BayesC or GBLUP."""
+    from nnmm_jax.reports.latent_equality import DirectPriors
 
-    The node is ``z = genetic value + residual`` with genetic variance about 1 and a residual
-    variance that is fixed, the trait ``w z + residual``. The variance of the effects on the node
-    is known and so is that of w: the genetic variance, w squared times the node's, then has
-    BGLR's prior mean. So has the residual variance, of which the node contributes a part.
-
-    Attributes
-    ----------
-    effects : float
-        Variance of effects on the node; GBLUP: of genetic values.
-    node : float
-        Variance of w.
-    scale : float
-        S of the trait's residual variance, times its degrees of freedom.
-    """
-
-    effects: float
-    node: float
-    scale: float
-
-    @classmethod
-    def of(cls, settings: Mapping[str, float]) -> "LatentPriors":
-        """Priors for BGLR's settings of BayesC or GBLUP."""
-        effects = 1.0
-        if "MSx" in settings:
-            zero, nonzero = counts_of(settings)
-            effects = (zero + nonzero) / (settings["MSx"] * nonzero)
-        # E of a variance ~ S0 / chi2(df) is S0 / (df - 2).
-        node = settings["S0"] / (settings["df0"] - 2.0) / effects
-        of_node = node * LATENT_RESIDUAL * (settings["varE_df0"] - 2.0)
-        return cls(effects, node, settings["varE_S0"] - of_node)
+    unit = 1.0
+    if "MSx" in settings:
+        zero, nonzero = counts_of(settings)
+        unit = (zero + nonzero) / (settings["MSx"] * nonzero)
+    return DirectPriors(
+        settings["df0"], settings["S0"], settings["varE_df0"], settings["varE_S0"], unit
+    )
 
 
 def counts_of(settings: Mapping[str, float]) -> tuple[float, float]:
@@ -312,11 +288,12 @@ def counts_of(settings: Mapping[str, float]) -> tuple[float, float]:
 
 
 def latent_network(reference: Reference) -> "Network":
-    """The same model through one latent linear node, with :class:`LatentPriors`."""
+    """The same model through one latent linear node, with ``LatentPriors``."""
     import nnmm_jax as nm
+    from nnmm_jax.reports.latent_equality import LATENT_RESIDUAL, LatentPriors
 
     settings = reference.settings
-    priors, df = LatentPriors.of(settings), settings["varE_df0"]
+    priors, df = LatentPriors.of(direct_priors(settings)), settings["varE_df0"]
     marker_prior: Prior = nm.GBLUP(relationship="G", variance=priors.effects)
     if reference.model == "BayesC":
         marker_prior = nm.BayesC(variance=priors.effects, pi_counts=counts_of(settings))
@@ -335,28 +312,6 @@ LATENT_NOTE = (
     "(residual), so they cannot have BGLR's priors, only their means; the draws are weighted by "
     "the ratio of the priors instead. The intercept is not compared: z has one of its own."
 )
-
-
-def prior_ratio(settings: Mapping[str, float], w: np.ndarray, var_y: np.ndarray) -> np.ndarray:
-    """Weights, mean 1, that turn draws of the latent network into draws of BGLR's model.
-
-    With w the node's effect, v the known variance of effects on it and r its residual variance,
-    the model is BGLR's with ``varB = w^2 v`` and ``varE = var_y + w^2 r``; only their prior
-    differs, by w ~ N(0, u) and var_y ~ inverse chi-square.
-    """
-    priors, square = LatentPriors.of(settings), w**2
-
-    def inverse_chi2(variance: np.ndarray, df: float, scale: float) -> np.ndarray:
-        return -(df / 2 + 1) * np.log(variance) - scale / (2 * variance)
-
-    var_e = var_y + LATENT_RESIDUAL * square
-    theirs = inverse_chi2(priors.effects * square, settings["df0"], settings["S0"])
-    theirs = theirs + inverse_chi2(var_e, settings["varE_df0"], settings["varE_S0"])
-    # The density of w squared is that of w over its absolute value.
-    ours = -0.5 * np.log(square) - 0.5 * square / priors.node
-    ours = ours + inverse_chi2(var_y, settings["varE_df0"], priors.scale)
-    weights = np.exp(theirs - ours - (theirs - ours).max())
-    return np.asarray(weights / weights.mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -445,23 +400,24 @@ def sample(reference: Reference, wheat: Wheat, options: argparse.Namespace, labe
 
 def summary_of(result: "FitResult", reference: Reference, latent: bool) -> Sampled:
     """What is kept of one fit."""
+    from nnmm_jax.reports.latent_equality import prior_ratio, weighted_mean
+
     posterior = result.posterior.squeeze("trait").transpose("chain", "draw", ...)
     lines = posterior["ebv_mediated"] + posterior.get("ebv_direct", 0.0)
     weights = np.ones(lines.shape[:2])
     if latent:
         w = posterior["node_effect"].squeeze("node").to_numpy().astype(float)
         var_y = posterior["var_residual_trait"].to_numpy().astype(float)
-        weights = prior_ratio(reference.settings, w, var_y)
-    weight = lines.isel(individual=0, drop=True).copy(data=weights)
-    means = (weight * lines).mean(("chain", "draw"))
+        weights = prior_ratio(direct_priors(reference.settings), w, var_y)
+    means, errors = weighted_mean(lines, weights)
     found = Sampled(
         draws={
             name: np.asarray(posterior[name].values, dtype=float).reshape(lines.shape[:2])
             for name in {variable for variable, _ in HYPERPARAMETERS.values()}
             if name in posterior
         },
-        of_fit={"lines": means.to_numpy()[None]},
-        lines_mcse=mcse(weight * (lines - means))[0],
+        of_fit={"lines": means[None]},
+        lines_mcse=errors,
         effective=1.0 / float(np.mean(weights**2)),
     )
     if "skip_mean" in result.moments:
@@ -469,14 +425,6 @@ def summary_of(result: "FitResult", reference: Reference, latent: bool) -> Sampl
             found.of_fit[name] = result.moments[f"skip_{name}"].to_numpy().T
         found.sd = result.moments["skip_sd"].to_numpy()[:, 0]
     return found
-
-
-def mcse(draws: "xr.DataArray") -> tuple[np.ndarray, np.ndarray]:
-    """Monte Carlo standard error of the mean, and effective sample size."""
-    from nnmm_jax.posterior.arviz_compat import ess_mean
-
-    ess = np.asarray(ess_mean(draws))
-    return np.asarray(draws.std(("chain", "draw"))) / np.sqrt(ess), ess
 
 
 @dataclass(frozen=True)
@@ -510,6 +458,8 @@ VECTOR_COLUMNS = ("correlation", "at most", "slope", "largest |z|")
 def compare_scalar(model: str, quantity: str, draws: np.ndarray, theirs: "pd.Series") -> Check:
     """Compare the posterior mean of draws (chain, draw) with BGLR's mean and mcse."""
     import xarray as xr
+
+    from nnmm_jax.reports.latent_equality import mcse
 
     error, ess = mcse(xr.DataArray(draws, dims=("chain", "draw")))
     z = (draws.mean() - theirs["mean"]) / math.hypot(float(error), theirs["mcse"])

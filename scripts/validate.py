@@ -56,17 +56,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="linear, tanh, sigmoid, relu or leakyrelu",
     )
-    for name, what in (
-        ("marker", "marker effects on nodes"),
-        ("node", "node effects on the trait"),
-        ("skip", "direct marker effects on the trait; none: only the network without them"),
-    ):
-        parser.add_argument(
-            f"--{name}-prior",
-            default="RR-BLUP",
-            metavar="NAME",
-            help=f"prior of {what}, such as BayesC or RR-BLUP",
+    parser.add_priors(
+        (
+            ("marker", "marker effects on nodes"),
+            ("node", "node effects on the trait"),
+            ("skip", "direct marker effects on the trait; none: only the network without them"),
         )
+    )
     parser.add_counts(
         (
             ("folds", 5, "folds of a repeat"),

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
-from scipy import stats
 
 from nnmm_jax.errors import InputError
 
@@ -140,21 +139,6 @@ def test_latent_priors_have_the_same_means():
     residual = network.residual_trait
     own = residual.df * residual.scale / (residual.df - 2)
     assert own + node * network.residual_omics.variance == pytest.approx(3.5 / 3)
-
-
-def test_weights_turn_latent_priors_into_those_of_bglr():
-    """On a grid: prior of the latent network times weights is BGLR's, up to a constant."""
-    priors = parity.LatentPriors.of(LATENT)
-    w, var_y = np.meshgrid(np.linspace(0.3, 1.5, 7), np.linspace(0.2, 1.5, 7))
-    weights = parity.prior_ratio(LATENT, w, var_y)
-    own = stats.invgamma(2.5, scale=priors.scale / 2).pdf(var_y)
-    # Jacobian of (w, var_y) -> (varB, varE): 2 w v.
-    latent = stats.norm(0, np.sqrt(priors.node)).pdf(w) * own / (2 * w * priors.effects)
-    bglr = stats.invgamma(2.5, scale=0.03 / 2).pdf(priors.effects * w**2)
-    bglr = bglr * stats.invgamma(2.5, scale=3.5 / 2).pdf(var_y + parity.LATENT_RESIDUAL * w**2)
-    ratio = latent * weights / bglr
-    np.testing.assert_allclose(ratio, ratio[0, 0])
-    assert weights.mean() == pytest.approx(1.0)
 
 
 def test_reference__refuses_other_lines_and_markers():

@@ -8,7 +8,11 @@ import pandas as pd
 import pytest
 
 import nnmm_jax
+from nnmm_jax.reports.agreement import compare_with_truth
 from nnmm_jax.reports.folder import TABLES
+from nnmm_jax.reports.identifiability import row as check_row
+from nnmm_jax.reports.missing_grid import DIRECT, LATENT, NETWORK, grid_simulation
+from nnmm_jax.reports.missing_patterns import WHOLE, Scenario, missing_cells
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 SHORT = "--warmup 6 --samples 6 --chains 2".split()
@@ -22,6 +26,9 @@ def load_script(name):
 
 
 demo = load_script("demo")
+identifiability = load_script("identifiability")
+missing_grid = load_script("missing_grid")
+mixing = load_script("mixing")
 
 
 @pytest.fixture
@@ -157,6 +164,261 @@ def test_demo__wrong_flags_are_one_line(capsys, words):
     assert line.startswith("demo: error: ")
 
 
-@pytest.mark.parametrize("name", ["demo", "test"])
+GRID_SIZE = {"individuals": 120, "test": 40, "markers": 36, "omics": 2}
+GRID = [word for name, size in GRID_SIZE.items() for word in (f"--{name}", str(size))]
+
+
+def test_missing_grid_compares_every_scenario_with_ignoring_omics(tmp_path, capsys):
+    out = tmp_path / "deep" / "grid"
+    chosen = ["--training", "100", "--patterns", "blocks", "--seed", "3", "--out", str(out)]
+    code = missing_grid.main([*GRID, *chosen, *SHORT])
+    printed = capsys.readouterr()
+    assert {path.name for path in out.iterdir()} == set(missing_grid.FILES)
+    fits, grid = pd.read_csv(out / "fits.csv"), pd.read_csv(out / "grid.csv")
+    columns = ["pattern", "training_missing", "test_missing", "model"]
+    assert fits[columns].to_numpy().tolist() == [
+        ["omics ignored", 100, 100, "GBLUP"],
+        ["omics ignored", 100, 100, DIRECT],
+        [WHOLE, 100, 0, NETWORK],
+        [WHOLE, 100, 100, LATENT],
+        ["blocks", 0, 100, NETWORK],
+    ]
+    assert (fits["individuals"] == 40).all()
+    np.testing.assert_allclose(fits["cells_missing"], [100, 100, 100, 100, 25])
+    ignored = {"marker_prior": None, "skip_prior": "RR-BLUP"}
+    assert_row(fits.iloc[1], 0, ignored, Scenario(WHOLE, 100, 100))
+    assert_row(fits.iloc[2], 1, {"marker_prior": "RR-BLUP"}, Scenario(WHOLE, 100, 0))
+    assert_row(fits.iloc[3], 2, {"marker_prior": "RR-BLUP", "latent": 2}, Scenario(WHOLE, 100, 100))
+    assert_row(fits.iloc[4], 3, {"marker_prior": "RR-BLUP"}, Scenario("blocks", 0, 100))
+    differences = grid["accuracy_ebv"] - fits.loc[1, "accuracy_ebv"]
+    np.testing.assert_allclose(grid["difference"], differences, atol=1e-6)
+    errors = np.hypot(fits["accuracy_error"], fits.loc[1, "accuracy_error"])
+    np.testing.assert_allclose(grid["difference_error"][2:], errors[2:], rtol=1e-5)
+    worse = grid["difference"][2:] < -3 * grid["difference_error"][2:]
+    assert (grid["verdict"][2:] == "WORSE").tolist() == worse.tolist()
+    assert code == int(worse.any())
+    assert printed.err.count("missing_grid: worse than ignoring omics: ") == worse.sum()
+    lines = printed.out.splitlines()
+    for line, (_, row) in zip(lines[1:6], grid.iterrows(), strict=True):
+        assert line.strip().startswith(row["pattern"])
+        assert f"{row['accuracy_ebv']:.3f}" in line
+        assert f"{row['slope_epv']:.2f}" in line
+    assert lines[-1].startswith(f"results: {out} (5 fits, ")
+
+
+def assert_row(row, number, network, scenario):
+    """The row's scores are those of a fit by hand."""
+    simulated = nnmm_jax.simulate(grid_simulation(**GRID_SIZE), seed=3)
+    tables = simulated.genotypes, simulated.omics, simulated.phenotypes
+    if scenario.nothing_observed:
+        data = nnmm_jax.read_dataset(tables[0], None, tables[2], "y")
+    else:
+        data = nnmm_jax.read_dataset(*tables, "y")
+        test = np.isnan(data.phenotype)
+        data = data.mask(omics=missing_cells(scenario, test, 2, seed=3))
+    result = nnmm_jax.fit(
+        data,
+        nnmm_jax.Network(**network),
+        warmup=6,
+        samples=6,
+        chains=2,
+        seed=int(np.random.SeedSequence([3, 1, number]).generate_state(1)[0] >> 1),
+        progress=False,
+    )
+    found = compare_with_truth(result, simulated.truth["individuals"]).loc["unphenotyped"]
+    scores = [f"{score}_{kind}" for score in ("accuracy", "slope") for kind in ("ebv", "epv")]
+    np.testing.assert_allclose(row[scores].astype(float), found[scores], rtol=1e-5)
+    diagnostics = result.diagnostics().set_index("quantity").loc["h2_trait"]
+    np.testing.assert_allclose(row[["r_hat", "ess"]].astype(float), diagnostics.iloc[:2], rtol=1e-5)
+
+
+def test_missing_grid__says_which_scenario_is_worse(tmp_path, capsys, monkeypatch):
+    about = {"training_missing": 100, "test_missing": 100, "replicate": 1, "cells_missing": 100.0}
+    scores = {"slope_ebv": 1.0, "accuracy_epv": 0.5, "slope_epv": 1.0, "accuracy_error": 0.001}
+    rows = [
+        {"pattern": "omics ignored", "model": DIRECT, "accuracy_ebv": 0.8},
+        {"pattern": WHOLE, "model": NETWORK, "accuracy_ebv": 0.88, "training_missing": 0},
+        {"pattern": WHOLE, "model": NETWORK, "accuracy_ebv": 0.89, "training_missing": 50},
+        {"pattern": WHOLE, "model": LATENT, "accuracy_ebv": 0.79},
+    ]
+    chains = {"r_hat": 1.0, "ess": 500.0, "seconds": 1.0}
+    fits = pd.DataFrame([about | scores | chains | row for row in rows])
+    monkeypatch.setattr("nnmm_jax.reports.missing_grid.fit_grid", lambda *_, **__: fits)
+    assert missing_grid.main(["--out", str(tmp_path / "out")]) == 1
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert line == (
+        "missing_grid: worse than ignoring omics: whole individuals, 100% of the training and 100% "
+        "of the test individuals without omics: EBV accuracy 0.7900, difference -0.0100 ± 0.0014"
+    )
+    lines = printed.out.splitlines()
+    assert lines[-3].startswith("A loss of more than 0.0042 would have been called worse")
+    assert lines[-2] == (
+        "test 100% missing: EBV accuracy changes by -0.0900 over the training axis, "
+        "largest step -0.1000 (50 to 100%), largest rise 0.0100"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--test", "2"], "test must lie in 3..3531"),
+        (["--markers", "5"], "markers must be a whole number >= 18"),
+        (["--training", "0,200"], "training_missing must lie in 0..100, got 200"),
+        (["--patterns", "stripes"], "unknown pattern 'stripes'"),
+        (["--marker-prior", "Laplace"], "unknown prior 'Laplace'"),
+        (["--replicates", "0"], "replicates must be a whole number of at least 1"),
+        (["--chains", "1"], "chains must be a whole number of at least 2"),
+        (["--samples", "0"], "samples must be a whole number of at least 1"),
+    ],
+)
+def test_missing_grid__refuses_in_one_line(tmp_path, capsys, words, message):
+    assert missing_grid.main(["--out", str(tmp_path / "out"), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("missing_grid: error: ")
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_grid__refuses_an_existing_folder(tmp_path, capsys):
+    assert missing_grid.main(["--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"missing_grid: error: {tmp_path} exists")
+
+
+def test_missing_grid__wrong_flag_is_one_line(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        missing_grid.main(["--training", "half"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("missing_grid: error: argument --training: invalid percents value")
+
+
+TINY = "--individuals 40 --markers 30 --latent 1 --iterations 60 --warmup 2 --samples 10".split()
+
+
+def test_identifiability_checks_and_judges(tmp_path, capsys):
+    out = tmp_path / "deep" / "latent"
+    chosen = "--checks drift --activations linear".split()
+    code = identifiability.main(["--out", str(out), *TINY, *chosen])
+    printed = capsys.readouterr()
+    assert {path.name for path in out.iterdir()} == set(identifiability.FILES)
+    table = pd.read_csv(out / "identifiability.csv", keep_default_na=False)
+    assert table["check"].tolist() == ["drift"] * 2
+    fine = table["value"].between(0.95, 1.05)
+    assert (table["verdict"] == np.where(fine, "ok", "MISSED")).all()
+    assert code == int(not fine.all())
+    assert printed.err.count("identifiability: missed: ") == (~fine).sum()
+    assert printed.out.count("MISSED") == (~fine).sum()
+    assert printed.out.splitlines()[-1].startswith(f"results: {out} (")
+
+
+def test_identifiability_makes_each_check_that_is_asked_for(tmp_path, capsys, monkeypatch):
+    library = "nnmm_jax.reports.identifiability"
+    monkeypatch.setattr(
+        f"{library}.equality",
+        lambda _, settings: [check_row("equality", "x", "slope", 1.0, low=0.9)],
+    )
+
+    def starts(dataset, network, settings, label):
+        assert (network.latent, settings.chains, settings.samples) == (1, 8, 30)
+        value = 1.5 if network.activation == "tanh" else 1.0
+        return [check_row("starts", label, "R-hat of h2_trait", value, high=1.02)]
+
+    monkeypatch.setattr(f"{library}.starts", starts)
+    words = ["--out", str(tmp_path / "out"), *TINY, "--checks", "equality,starts"]
+    words += ["--start-samples", "30"]
+    assert identifiability.main(words) == 1
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line == "identifiability: missed: starts, tanh, 1 latent, R-hat of h2_trait: 1.5000"
+    words[1] = str(tmp_path / "again")
+    assert identifiability.main([*words, "--activations", "linear"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--checks", "drift,sign"], "--checks: expected some of drift, equality, starts"),
+        (["--activations", "softmax"], "softmax"),
+        (["--iterations", "49"], "--iterations: expected at least 50, found 49"),
+        (["--latent", "0"], "--latent: expected at least 1, found 0"),
+        (["--samples", "0"], "samples must be a whole number of at least 1"),
+        (["--markers", "1"], "markers must be a whole number >= 5"),
+    ],
+)
+def test_identifiability__refuses_in_one_line(tmp_path, capsys, words, message):
+    assert identifiability.main(["--out", str(tmp_path / "out"), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("identifiability: error: ")
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+SMALL = "--individuals 40 --markers 30 --warmup 20 --samples 40 --samplers hmc".split()
+
+
+def test_mixing_measures_the_block_and_the_sampler(tmp_path, capsys):
+    out = tmp_path / "deep" / "mixing"
+    code = mixing.main(["--out", str(out), *SMALL, "--dimensions", "3"])
+    printed = capsys.readouterr()
+    assert {path.name for path in out.iterdir()} == set(mixing.FILES)
+    table = pd.read_csv(out / "mixing.csv", keep_default_na=False)
+    assert table[["nodes", "sampler"]].to_numpy().tolist() == [[3, "hmc"]]
+    assert (table.drop(columns=["sampler", "verdict"]) >= 0).to_numpy().all()
+    data = nnmm_jax.simulate(
+        nnmm_jax.SimulationSettings(
+            individuals=40,
+            markers=30,
+            omics=3,
+            activation="tanh",
+            share_mediated=0.6,
+            share_direct=0.0,
+            without_omics=0.3,
+            missing_cells=0.0,
+            without_phenotype=0.0,
+        ),
+        seed=1,
+    ).dataset()
+    network = nnmm_jax.Network(activation="tanh", marker_prior="RR-BLUP")
+    run = {"warmup": 20, "samples": 40, "chains": 2, "seed": 1, "progress": False}
+    stats = nnmm_jax.fit(data, network, **run).sample_stats
+    assert table["acceptance"][0] == pytest.approx(float(stats["accept_prob"].mean()), rel=1e-4)
+    assert code == int(table["verdict"][0] == "MISSED")
+    assert f"{table['alone_acceptance'][0]:.3f}" in printed.out
+    assert printed.out.splitlines()[-1].startswith(f"results: {out} (")
+
+
+def test_mixing__says_which_row_is_missed(tmp_path, capsys, monkeypatch):
+    rows = [
+        {"nodes": 10, "sampler": "hmc", "acceptance": 0.9, "verdict": "ok"},
+        {"nodes": 10, "sampler": "nuts", "acceptance": 0.4, "verdict": "MISSED"},
+    ]
+    monkeypatch.setattr("nnmm_jax.reports.mixing.mixing", lambda *_: pd.DataFrame(rows))
+    assert mixing.main(["--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == "mixing: missed: nuts, 10 missing omics\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--dimensions", "0"], "dimensions: expected positive numbers of omics"),
+        (["--samplers", "gibbs"], "samplers: expected some of hmc, nuts, complete, found 'gibbs'"),
+        (["--missing", "1"], "missing must lie between 0 and 1"),
+        (["--samples", "2"], "samples must be at least 8"),
+    ],
+)
+def test_mixing__refuses_in_one_line(tmp_path, capsys, words, message):
+    assert mixing.main(["--out", str(tmp_path / "out"), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("mixing: error: ")
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("script", [identifiability, mixing])
+def test_checks_of_the_sampler__refuse_an_existing_folder(tmp_path, capsys, script):
+    assert script.main(["--out", str(tmp_path)]) == 2
+    assert f"error: {tmp_path} exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["demo", "identifiability", "missing_grid", "mixing", "test"])
 def test_scripts_can_be_called(name):
     assert os.access(SCRIPTS / name, os.X_OK)
