@@ -5,11 +5,14 @@ import re
 import shlex
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import nnmm_jax
 from nnmm_jax import cli
+from nnmm_jax.inference.snapshot import LEAST_COUNT, MAX_BYTES
 from nnmm_jax.network.priors import PRIORS, RRBLUP, BayesA
+from nnmm_jax.posterior.forward import Summaries
 from nnmm_jax.reports.folder import TABLES
 
 ROOT = Path(__file__).parents[1]
@@ -51,6 +54,8 @@ def test_code_runs_in_the_order_of_the_page(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "results: results" in printed
     assert "results: animal_model" in printed
+    assert "predictions of 20 individuals" in printed
+    assert len(pd.read_csv("predictions.csv")) == 20
     assert "var_polygenic" in printed
     assert set(names["model"].network.marker_prior) == {"first", "rest"}
     assert "ebv_sd" in printed
@@ -66,6 +71,18 @@ def documented_columns(name):
     return [
         column for row in rows.splitlines() for column in re.findall(r"`(\w+)`", row.split("|")[1])
     ]
+
+
+def test_columns_and_options_of_predictions(capsys):
+    section = README.split("## Predicting new individuals", 1)[1].split("\n## ", 1)[0]
+    named = section.split("The table has the columns", 1)[1].split("`breeding_values.csv`", 1)[0]
+    assert tuple(re.findall(r"`(\w+)`", named)) == ("id", *Summaries._fields)
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["predict", "--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    assert set(re.findall(r"--[a-z]+", section)) <= known
+    assert f"above {MAX_BYTES // 2**20} MB" in section
+    assert f"({LEAST_COUNT} draws" in section
 
 
 @pytest.mark.parametrize("name", TABLES)
