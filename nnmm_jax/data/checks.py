@@ -103,3 +103,17 @@ def check_known(ids: pd.Index, whose: str, known: dict[str, np.ndarray]) -> None
             f"{', '.join(lacking)}: expected all {whose}, found {found}; add them there or leave "
             "these individuals out"
         )
+
+
+def marker_rows(
+    wanted: pd.Series | pd.Index, markers: np.ndarray, dropped: frozenset[str], source: str
+) -> np.ndarray:
+    """Positions of markers among those analysed; -1 for those that were left out before."""
+    rows = pd.Index(markers, dtype=object).get_indexer(wanted)
+    strangers = wanted[(rows < 0) & ~wanted.isin(dropped)].unique()
+    if len(strangers):
+        raise InputError(
+            f"{source}: expected markers of the genotypes, found {len(strangers)} other(s): "
+            f"{shortlist(strangers)}; correct or remove them"
+        )
+    return np.asarray(rows)

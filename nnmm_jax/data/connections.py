@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from nnmm_jax.data.checks import marker_rows
 from nnmm_jax.data.individuals import Source, label
 from nnmm_jax.data.tables import numeric_values, read_table
 from nnmm_jax.errors import InputError, shortlist
@@ -135,13 +136,7 @@ def read_connections(
             f"{name}: expected a node in every row, found none for marker "
             f"{shortlist(table.index[empty])}; fill it in or remove the rows"
         )
-    rows = pd.Index(markers, dtype=object).get_indexer(table.index)
-    strangers = table.index[(rows < 0) & ~table.index.isin(dropped)].unique()
-    if len(strangers):
-        raise InputError(
-            f"{name}: expected markers of the genotypes, found {len(strangers)} other(s): "
-            f"{shortlist(strangers)}; correct or remove them"
-        )
+    rows = marker_rows(table.index, markers, dropped, name)
     codes, names = pd.factorize(nodes)
     pairs = pd.DataFrame({"node": codes, "row": rows})[rows >= 0].drop_duplicates()
     pairs = pairs.sort_values(["node", "row"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from nnmm_jax.data.checks import marker_rows
 from nnmm_jax.data.tables import read_table
 from nnmm_jax.errors import InputError, shortlist
 
@@ -99,15 +100,7 @@ def read_marker_groups(
     """
     name = f"marker groups {source}" if isinstance(source, str | Path) else "marker groups"
     table = _columns(source, name)
-    known = pd.Index(markers, dtype=object)
-    row = known.get_indexer(table["marker"])
-    strangers = (row < 0) & ~table["marker"].isin(dropped).to_numpy()
-    if strangers.any():
-        unknown = table["marker"][strangers].unique()
-        raise InputError(
-            f"{name}: expected markers of the genotypes, found {len(unknown)} other(s): "
-            f"{shortlist(unknown)}; correct or remove them"
-        )
+    row = marker_rows(table["marker"], markers, dropped, name)
     column = pd.Index(nodes, dtype=object).get_indexer(table["node"])
     general = (table["node"] == "").to_numpy()
     if (unknown_node := (column < 0) & ~general).any():
@@ -118,7 +111,7 @@ def read_marker_groups(
         )
     _check_one_group(table, name)
     codes, names = pd.factorize(table["group"])
-    grouped = np.full((len(known), max(1, len(nodes))), -1, dtype=np.int16)
+    grouped = np.full((len(markers), max(1, len(nodes))), -1, dtype=np.int16)
     grouped[row[general & (row >= 0)]] = codes[general & (row >= 0), None]
     special = ~general & (row >= 0)
     grouped[row[special], column[special]] = codes[special]

@@ -275,6 +275,31 @@ class _Middle(NamedTuple):
     total: Array
 
 
+class GeneticNodes(NamedTuple):
+    """Parts (node, individual) of the nodes of all blocks, and their base (node, 1).
+
+    The base is what fixed effects and groups give on average over individuals.
+    """
+
+    genetic: Array
+    other: Array
+    residual: Array
+    base: Array
+
+
+def genetic_nodes(key: Array, state: State, data: ModelData) -> GeneticNodes:
+    """Take the middle layer of a state apart."""
+    parts = [
+        layer_values(noise.of_block(key, number), block, arrays, state.z.shape[1])
+        for number, (block, arrays) in enumerate(zip(state.omics, data.omics, strict=True))
+    ]
+    genetic = jnp.concatenate([part.markers + part.polygenic for part in parts])
+    other = jnp.concatenate([part.other for part in parts])
+    residual = data.omics[0].unweighted(state.node_residual)
+    base = jnp.mean(state.z - residual - genetic, axis=-1, keepdims=True)
+    return GeneticNodes(genetic, other, residual, base)
+
+
 def _node_draws(key: Array, state: State, data: ModelData, settings: SweepSettings) -> _Middle:
     """Middle layer.
 
@@ -282,17 +307,10 @@ def _node_draws(key: Array, state: State, data: ModelData, settings: SweepSettin
     individuals, so that they depend on the genotype alone, and the expectation over the node's
     residual.
     """
-    activation, n = settings.activation, state.z.shape[1]
+    activation = settings.activation
     theta, w = parameters_of(state, activation), state.node_coef[0]
     blocks = list(zip(state.omics, data.omics, data.block_nodes, strict=True))
-    parts = [
-        layer_values(noise.of_block(key, number), block, arrays, n)
-        for number, (block, arrays, _) in enumerate(blocks)
-    ]
-    genetic = jnp.concatenate([part.markers + part.polygenic for part in parts])
-    other = jnp.concatenate([part.other for part in parts])
-    residual = data.omics[0].unweighted(state.node_residual)
-    base = jnp.mean(state.z - residual - genetic, axis=-1, keepdims=True)
+    genetic, other, residual, base = genetic_nodes(key, state, data)
     sd = jnp.sqrt(state.node_variance)[:, None]
     expected = activation.expected_features(genetic + base, sd, theta, data.units)
     alignment = align(state, data, settings)

@@ -9,7 +9,7 @@ from jax import Array, random
 from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import LayerArrays, ModelData
 from nnmm_jax.inference.blocks.mixed_model import draw_effects
-from nnmm_jax.inference.quantities import layer_values
+from nnmm_jax.inference.quantities import genetic_nodes
 from nnmm_jax.inference.state import LayerState, State
 
 MAX_BYTES = 512 * 2**20  # of all marker effects kept
@@ -60,13 +60,7 @@ def snapshot(key: Array, state: State, data: ModelData) -> dict[str, Array]:
         "var_residual_trait": state.trait.variance[0],
     }
     if data.omics:
-        n = state.z.shape[1]
-        parts = []
-        for number, (block, arrays) in enumerate(zip(state.omics, data.omics, strict=True)):
-            values = layer_values(random.fold_in(key_values, number), block, arrays, n)
-            parts.append(values.markers + values.polygenic)
-        residual = data.omics[0].unweighted(state.node_residual)
-        found["node_base"] = jnp.mean(state.z - residual - jnp.concatenate(parts), axis=-1)
+        found["node_base"] = genetic_nodes(key_values, state, data).base[:, 0]
         found["var_residual_node"] = state.node_variance
         if state.nodes:
             found["node_effect"] = state.node_coef[0]

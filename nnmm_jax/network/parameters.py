@@ -116,10 +116,6 @@ class Parameters:
             many = jax.vmap(self.sample)(jax.random.split(jax.random.key(0), 1001))
             return jnp.median(many, axis=0)
 
-    def describe(self) -> dict[str, str]:
-        """Priors as text, such as ``LogNormal(loc=0.0, scale=1.0)``."""
-        return {name: prior_text(prior) for name, prior in self.priors.items()}
-
 
 def prior_text(prior: Distribution) -> str:
     """Distribution with its arguments, as text.
