@@ -330,7 +330,7 @@ class RandomArrays:
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["design", "terms", "random", "root", "residual_hyper"],
+    data_fields=["design", "terms", "random", "root", "residual_hyper", "fixed_precision"],
     meta_fields=["name"],
 )
 @dataclass(frozen=True)
@@ -345,6 +345,9 @@ class LayerArrays:
     root : (record,) or None
         Square roots of known residual weights.
     residual_hyper : ResidualHyper
+    fixed_precision : (response,) or None
+        Prior precision of every coordinate of the fixed effects in the design's basis; 0 where
+        they are flat, ``None``: everywhere.
     name : str
         Of the block of nodes; empty for the trait, and where the middle layer is one block.
     """
@@ -354,6 +357,7 @@ class LayerArrays:
     random: tuple[RandomArrays, ...]
     root: Array | None
     residual_hyper: ResidualHyper
+    fixed_precision: Array | None = None
     name: str = ""
 
     @property
@@ -365,6 +369,16 @@ class LayerArrays:
     def suffix(self) -> str:
         """End of the names of what belongs to this block."""
         return f"_{self.name}" if self.name else ""
+
+    def taken(self, var_e: Array) -> Array:
+        """Share (response,) that fixed effects take of what their design sees: 1 if flat.
+
+        With ``c`` the share and B the basis, fixed effects that are integrated out leave
+        ``I - c B'B`` of a response.
+        """
+        if self.fixed_precision is None:
+            return jnp.ones_like(var_e)
+        return 1.0 / (1.0 + self.fixed_precision * var_e)
 
     def weighted(self, values: Array) -> Array:
         """Values (..., record) times the square roots of the weights."""
@@ -379,7 +393,7 @@ class LayerArrays:
     jax.tree_util.register_dataclass,
     data_fields=[
         "omics", "trait", "z_start", "observed", "incomplete_rows", "informed_rows", "free_rows",
-        "y", "y_rows", "y_precision", "node_hyper", "latent", "units",
+        "y", "y_rows", "y_precision", "node_hyper", "latent", "latent_rows", "units",
     ],
     meta_fields=["n_markers", "exchangeable"],
 )  # fmt: skip
@@ -410,6 +424,8 @@ class ModelData:
         Of the node effects of every block, (1,) each; none where a function of all nodes takes the
         place of the sum of their effects.
     latent : (L,) bool
+    latent_rows : tuple of int index arrays
+        Latent nodes of every block, counted from its first node.
     units : Units
     n_markers : int
         Number of markers of the data set.
@@ -429,6 +445,7 @@ class ModelData:
     y_precision: Array
     node_hyper: tuple[EffectHyper, ...]
     latent: Array
+    latent_rows: tuple[Array, ...]
     units: Units
     n_markers: int
     exchangeable: tuple[tuple[int, ...], ...]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from nnmm_jax.errors import InputError
 from nnmm_jax.inference.arrays import EffectHyper, ResidualHyper
@@ -156,3 +157,33 @@ def residual_hyper(residual: Residual, responses: Responses, latent: np.ndarray)
     return ResidualHyper(
         jnp.full(mean.shape, residual.df, dtype), jnp.asarray(value, dtype), jnp.asarray(fixed)
     )
+
+
+LATENT_FIXED_SD = 1.0  # of latent nodes, whose variance a priori is 1
+
+
+def fixed_precision(
+    sd: float | None, responses: Responses, latent: np.ndarray, n_records: int
+) -> Array | None:
+    """Prior precision (response,) of coordinates of the fixed effects in the design's basis.
+
+    A latent node cannot have flat ones: far out, where the activation is level, the phenotype no
+    longer objects, and the posterior would be improper.
+
+    Parameters
+    ----------
+    sd : float or None
+        A priori each coordinate contributes a mean square of ``sd**2`` times the variance of the
+        response. ``None``: flat.
+    latent : (response,) bool
+
+    Returns
+    -------
+    Array or None
+        0 where flat; ``None`` if all are.
+    """
+    if sd is None and not latent.any():
+        return None
+    usual = np.where(latent, LATENT_FIXED_SD, np.inf) if sd is None else sd
+    variance = n_records * usual**2 * responses.variance
+    return jnp.asarray(1.0 / variance, jnp.result_type(float))

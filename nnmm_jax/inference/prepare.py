@@ -24,7 +24,13 @@ from nnmm_jax.inference.build_nodes import (
 )
 from nnmm_jax.inference.build_random import Layer
 from nnmm_jax.inference.build_terms import MAX_SPECTRUM, TermBuilder
-from nnmm_jax.inference.hyper import Responses, effect_hyper, residual_hyper, resolve_shares
+from nnmm_jax.inference.hyper import (
+    Responses,
+    effect_hyper,
+    fixed_precision,
+    residual_hyper,
+    resolve_shares,
+)
 from nnmm_jax.network.activations import ACTIVATIONS, Activation, Units
 from nnmm_jax.network.priors import GBLUP, Prior, Residual, as_prior
 from nnmm_jax.network.spec import Network
@@ -176,6 +182,7 @@ def _omics_block(
         block.random,
         shares,
         block.residual,
+        block.fixed_sd,
         latent,
     )
     return arrays, design, factors
@@ -207,6 +214,7 @@ def _layer_arrays(
     random: Sequence[RandomTerm],
     shares: list[float],
     residual: Residual,
+    fixed_sd: float | None,
     latent: np.ndarray,
 ) -> LayerArrays:
     """Arrays of a layer; ``shares`` are those of the marker priors, then of the random terms.
@@ -217,7 +225,9 @@ def _layer_arrays(
     dense, sparse = builder.random_terms(layer, tuple(random), shares[len(priors) :])
     root = None if layer.root is None else jnp.asarray(layer.root, jnp.result_type(float))
     hyper = residual_hyper(residual, layer.responses, latent)
-    return LayerArrays(layer.design, (*terms, *dense), tuple(sparse), root, hyper, layer.block)
+    fixed = fixed_precision(fixed_sd, layer.responses, latent, len(layer.records))
+    every = (*terms, *dense)
+    return LayerArrays(layer.design, every, tuple(sparse), root, hyper, fixed, layer.block)
 
 
 def _trait_layer(
@@ -273,6 +283,7 @@ def _trait_layer(
         network.random_trait,
         shares,
         network.residual_trait,
+        network.fixed_sd_trait,
         latent,
     )
     return arrays, tuple(node_hyper), design, factors
@@ -356,6 +367,9 @@ def prepare(dataset: Dataset, network: Network, *, max_spectrum: int = MAX_SPECT
         y_precision=jnp.asarray(precision, dtype),
         node_hyper=node_hyper,
         latent=jnp.asarray(nodes.latent),
+        latent_rows=tuple(
+            jnp.asarray(np.flatnonzero(nodes.latent[rows])) for _, rows in nodes.blocks
+        ),
         units=Units(*(jnp.asarray(one, dtype) for one in (nodes.mean, nodes.sd, trait_sd))),
         n_markers=dataset.genotypes.shape[1],
         exchangeable=_exchangeable(nodes, omics, activation),

@@ -9,6 +9,7 @@ from jax import Array, random
 from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import ModelData
 from nnmm_jax.inference.blocks import (
+    latent_move,
     layer,
     missing_hmc,
     missing_linear,
@@ -100,7 +101,7 @@ def sweep(
     state, info
     """
     activation = settings.activation
-    names = ("missing", "omics", "nodes", "trait", "variances", "unseen", "theta")
+    names = ("missing", "omics", "nodes", "trait", "variances", "unseen", "theta", "latent")
     keys = {name: random.fold_in(key, number) for number, name in enumerate(names)}
     info: dict[str, Array] = {}
     found: list[dict[str, Array]] = []
@@ -111,9 +112,10 @@ def sweep(
             new, more = layer.kernel(noise.of_block(keys["omics"], number), block, arrays)
             blocks.append(new)
             found.append(more)
-        state, more = _nodes(
-            keys, state._replace(omics=tuple(blocks)), data, settings, warmup_iteration
-        )
+        state = state._replace(omics=tuple(blocks))
+        if any(rows.shape[0] for rows in data.latent_rows):
+            state, _ = latent_move.kernel(keys["latent"], state, data, activation)
+        state, more = _nodes(keys, state, data, settings, warmup_iteration)
         info |= more
     new, more = layer.kernel(
         keys["trait"],

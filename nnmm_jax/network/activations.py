@@ -65,6 +65,8 @@ class Activation:
         Whether one value takes the place of the whole sum of node effects.
     parameters : Parameters
         Theta and its priors; empty for most.
+    alike : bool
+        Whether ``g`` is the same for every node, so that it can be had of one node alone.
 
     Examples
     --------
@@ -82,6 +84,7 @@ class Activation:
     linear: bool = False
     combines: bool = False
     parameters: Parameters = field(default_factory=Parameters)
+    alike: bool = False
 
     def features(self, z: Array, theta: Theta, units: Units) -> Array:
         """What node effects multiply, (node, individual) or, if it combines, (1, individual).
@@ -95,6 +98,24 @@ class Activation:
             return self.function(z, theta)
         value = self.function(units.node_mean[:, None] + units.node_sd[:, None] * z, theta)
         return value[None] / units.trait_sd
+
+    def feature_of(
+        self, z: Array, node: Array | int, value: Array, theta: Theta, units: Units
+    ) -> Array:
+        """What a node gives, (individual,), or all together if it combines, at another value.
+
+        Parameters
+        ----------
+        z : (node, individual)
+            Internal scale.
+        node : int
+        value : (individual,)
+            In the place of that node's.
+        """
+        if self.alike:
+            return self.function(value[None], theta)[0]
+        features = self.features(z.at[node].set(value), theta, units)
+        return features[0] if self.combines else features[node]
 
     def expected_features(self, mean: Array, sd: Array, theta: Theta, units: Units) -> Array:
         """Expectation of the features over normal nodes, independent given their means.
@@ -166,6 +187,7 @@ def _closed(
         lambda mean, sd, theta: expectation(mean, sd),
         symmetric=symmetric,
         linear=linear,
+        alike=True,
     )
 
 
@@ -175,7 +197,8 @@ def _smooth(name: str, function: Callable[[Array], Array]) -> Activation:
     def of_theta(z: Array, theta: Theta) -> Array:
         return function(z)
 
-    return Activation(name, of_theta, gauss_hermite_expectation(of_theta), symmetric=True)
+    expectation = gauss_hermite_expectation(of_theta)
+    return Activation(name, of_theta, expectation, symmetric=True, alike=True)
 
 
 _ENTRIES = (

@@ -116,12 +116,27 @@ def _random(term: RandomArrays, root: Array | None) -> Array:
     return numpyro.deterministic(f"values_{term.name}", values if root is None else values * root)
 
 
+def _fixed_prior(arrays: LayerArrays) -> dist.Distribution:
+    """Normal prior of fixed effects: independent coordinates in the design's basis.
+
+    Responses with precision 0 have a flat prior.
+    """
+    matrix, given = arrays.design.matrix, arrays.fixed_precision
+    assert given is not None
+    n_terms = matrix.shape[0]
+    normal = given > 0
+    precision = jnp.where(normal, given, 1.0)[:, None, None] * (matrix @ matrix.T)
+    prior = dist.MultivariateNormal(jnp.zeros(n_terms), precision_matrix=precision)
+    return prior.mask(normal).to_event(1)
+
+
 def _layer(fixed_site: str, variance_site: str, arrays: LayerArrays) -> tuple[Array, Array]:
     """What a layer explains (response, record), and its residual variances (response,)."""
     n_responses, n_terms = arrays.residual_hyper.df.shape[0], arrays.design.matrix.shape[0]
     flat = dist.ImproperUniform(dist.constraints.real, (), (n_responses, n_terms))
     variance = _residual_variance(f"{variance_site}{arrays.suffix}", arrays.residual_hyper)
-    mean = numpyro.sample(f"{fixed_site}{arrays.suffix}", flat) @ arrays.design.matrix
+    prior = flat if arrays.fixed_precision is None else _fixed_prior(arrays)
+    mean = numpyro.sample(f"{fixed_site}{arrays.suffix}", prior) @ arrays.design.matrix
     for term in arrays.terms:
         mean = mean + _term(term, variance)
     for group in arrays.random:
@@ -141,8 +156,8 @@ def model(data: ModelData, activation: Activation) -> None:
 
     Notes
     -----
-    Fixed effects are flat. Sites: ``fixed_omics`` (L, q1), ``var_e`` (L,); those of every term of
-    the layer, see :func:`effects_of`, for each block of nodes with the block's name behind;
+    Fixed effects are flat or normal. Sites: ``fixed_omics`` (L, q1), ``var_e`` (L,); those of every
+    term of the layer, see :func:`effects_of`, for each block of nodes with the block's name behind;
     ``z_missing`` (cells,), ``z_observed`` (cells,), both in row-major order of (node, individual);
     ``theta_NAME`` of each parameter of a user's function; ``fixed_trait`` (1, q2), ``var_y`` (1,),
     those of every term and of ``node``; ``y``. With known residual weights, values are those times

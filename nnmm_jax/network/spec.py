@@ -1,5 +1,6 @@
 """The network as the user states it: frozen, no arrays, no data."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -33,9 +34,9 @@ class Block:
         Columns of the omics. ``None``: all columns that no other block names.
     latent : int
         Number of latent nodes, named after the block: ``residual1``, ``residual2``, ...
-    marker_prior, node_prior, fixed, random, residual, connections
-        As ``marker_prior``, ``node_prior``, ``fixed_omics``, ``random_omics``, ``residual_omics``
-        and ``connections`` of :class:`Network`, for these nodes.
+    marker_prior, node_prior, fixed, fixed_sd, random, residual, connections
+        As ``marker_prior``, ``node_prior``, ``fixed_omics``, ``fixed_sd_omics``, ``random_omics``,
+        ``residual_omics`` and ``connections`` of :class:`Network`, for these nodes.
 
     Raises
     ------
@@ -65,6 +66,7 @@ class Block:
     random: Sequence[RandomTerm] = ()
     residual: Residual = Residual()
     connections: str = "full"
+    fixed_sd: float | None = None
 
     def __post_init__(self) -> None:
         """Resolve names at once, so that a wrong one is found where it was written."""
@@ -83,6 +85,7 @@ class Block:
             raise InputError(
                 f"{what}latent must be a whole number of nodes >= 0, got {self.latent!r}"
             )
+        _check_fixed_sd(f"{what}fixed_sd{'' if self.name else '_omics'}", self.fixed_sd)
         if isinstance(self.node_prior, GBLUP) and self.node_prior.relationship is not None:
             raise InputError(
                 f"{what}node_prior: a relationship matrix cannot take the place of the nodes"
@@ -119,6 +122,7 @@ _OF_BLOCK = MappingProxyType(
         "node_prior": "node_prior",
         "latent": "latent",
         "fixed_omics": "fixed",
+        "fixed_sd_omics": "fixed_sd",
         "random_omics": "random",
         "residual_omics": "residual",
         "connections": "connections",
@@ -164,6 +168,11 @@ class Network:
     fixed_omics, fixed_trait : str or None
         Formula of fixed factors and covariates for the omics and for the phenotype, such as
         ``"~ sex + batch"``; columns come from the phenotype table. The intercept is always there.
+    fixed_sd_omics, fixed_sd_trait : float or None
+        ``None``: fixed effects have a flat prior, but those of latent nodes, where it is 1. A
+        number: a normal prior, under which each independent direction of the design, the intercept
+        too, contributes a standard deviation of so many of the response's; around zero on the
+        standardised scale.
     random_omics, random_trait : sequence of RandomTerm
         Random terms of the two layers: :class:`~nnmm_jax.Group`, :class:`~nnmm_jax.Pedigree`,
         :class:`~nnmm_jax.Relationship`.
@@ -203,6 +212,8 @@ class Network:
     blocks: Sequence[Block] = ()
     fixed_omics: str | None = None
     fixed_trait: str | None = None
+    fixed_sd_omics: float | None = None
+    fixed_sd_trait: float | None = None
     random_omics: Sequence[RandomTerm] = ()
     random_trait: Sequence[RandomTerm] = ()
     residual_omics: Residual = Residual()
@@ -217,6 +228,7 @@ class Network:
         for ours, mine in _OF_BLOCK.items():
             object.__setattr__(self, ours, getattr(whole, mine))
         object.__setattr__(self, "random_trait", _terms("random_trait", self.random_trait))
+        _check_fixed_sd("fixed_sd_trait", self.fixed_sd_trait)
         blocks = (self.blocks,) if isinstance(self.blocks, Block) else tuple(self.blocks)
         object.__setattr__(self, "blocks", blocks)
         self._check_blocks()
@@ -342,6 +354,11 @@ def _terms(layer: str, terms: Sequence[RandomTerm] | RandomTerm) -> tuple[Random
     if twice:
         raise InputError(f"{layer}: expected every term once, found {twice[0]!r} more than once")
     return terms
+
+
+def _check_fixed_sd(what: str, sd: float | None) -> None:
+    if sd is not None and not (isinstance(sd, int | float) and 0 < sd < math.inf):
+        raise InputError(f"{what}: expected a standard deviation above 0, found {sd!r}")
 
 
 def _check_labels(what: str, labels: list[str]) -> None:

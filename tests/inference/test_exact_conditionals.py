@@ -30,6 +30,8 @@ PLAIN = {"node_prior": NORMAL, "marker_prior": NORMAL}
 RICH = PLAIN | {
     "sizes": {"rich": True},
     "skip_prior": NORMAL,
+    "fixed_sd_omics": 0.8,
+    "fixed_sd_trait": 0.5,
     "random_omics": [Pedigree(solver="cg"), Group("batch"), Relationship("K")],
     "random_trait": [Pedigree(), Group("pen"), Group("id")],
 }
@@ -61,7 +63,7 @@ def fixed_trait_log_density(case, state, coef, rng):
     system = trait.trait_system(state, data, activation)
     seen = (system.response - coef @ system.active) @ data.trait.design.basis.T
     coordinates = seen + jnp.asarray(rng.normal(size=seen.shape))
-    conditional = mixed_model.fixed_conditional(seen[None], state.trait.variance)
+    conditional = mixed_model.fixed_conditional(seen[None], state.trait.variance, data.trait)
     fixed = coordinates @ data.trait.design.to_terms
     return fixed[None], float(conditional.log_prob(coordinates[None]).sum())
 
@@ -197,7 +199,7 @@ def test_random_terms_and_fixed_effects_jointly(toy, slabs, where):
         left = response - system.fitted(drawn)
         seen = left @ arrays.design.basis.T
         coordinates = seen + rng.normal(size=seen.shape)
-        conditional = mixed_model.fixed_conditional(seen, state.variance)
+        conditional = mixed_model.fixed_conditional(seen, state.variance, arrays)
         log += float(conditional.log_prob(coordinates).sum())
         effects = tuple(
             one._replace(coef=part)
@@ -289,13 +291,14 @@ def test_relationship_and_weighted_marker_terms(toy, slabs, place):
         check(case, first, second, log_first, log_second)
 
 
-def test_fixed_effects_alone(toy, slabs):
+@pytest.mark.parametrize("sd", [None, 0.7])
+def test_fixed_effects_alone(toy, slabs, sd):
     """A layer that has nothing but fixed effects."""
-    case = toy(marker_prior=None, node_prior=NORMAL)
+    case = toy(marker_prior=None, node_prior=NORMAL, fixed_sd_omics=sd)
     state, arrays, rest = case.state.omics[0], case.data.omics[0], slabs(0, case)
     without = state.residual + state.fixed @ arrays.design.matrix
     seen = without @ arrays.design.basis.T
-    conditional = mixed_model.fixed_conditional(seen, state.variance)
+    conditional = mixed_model.fixed_conditional(seen, state.variance, arrays)
     points = []
     for seed in (1, 2):
         coordinates = conditional.sample(jax.random.key(seed))

@@ -54,9 +54,18 @@ def wide_case(toy, prior, **more):
 
 
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("prior", ["BayesC", "BayesL", "BayesB", BayesR(mixture=(0, 0.1, 1))])
-def test_blocked_sweep_equals_marker_by_marker(toy, prior):
-    case = wide_case(toy, prior)
+@pytest.mark.parametrize(
+    ("prior", "sd"),
+    [
+        ("BayesC", None),
+        ("BayesC", 0.5),
+        ("BayesL", None),
+        ("BayesB", None),
+        (BayesR(mixture=(0, 0.1, 1)), 0.5),
+    ],
+)
+def test_blocked_sweep_equals_marker_by_marker(toy, prior, sd):
+    case = wide_case(toy, prior, latent=int(sd is not None), fixed_sd_omics=sd)
     state, arrays = case.state.omics[0], case.data.omics[0]
     term, effects, var_e = arrays.terms[0], state.terms[0], state.variance
     assert term.markers.n_blocks > 1
@@ -71,12 +80,14 @@ def test_blocked_sweep_equals_marker_by_marker(toy, prior):
     # The same, one marker after the other on the rows that the design leaves.
     dense = np.asarray(term.markers.predict(jnp.eye(term.markers.n_padded)))
     basis = np.asarray(arrays.design.basis)
-    left = dense - dense @ basis.T @ basis
+    taken = np.asarray(arrays.taken(var_e))[:, None, None]  # 1 where fixed effects are flat
+    assert (taken < 0.999).any() == (sd is not None)
+    left = dense - taken * (dense @ basis.T @ basis)  # (response, marker, individual)
     key_coef, key_fixed = random.split(key)
     hyper = term.hyper
     draws = draw_sweep(
         key_coef,
-        jnp.asarray((left**2).sum(1)),
+        jnp.asarray((left * dense).sum(2).T),
         var_e,
         family_of(hyper).slabs(effects, var_e, hyper),
         effects.weights if hyper.spike else None,
@@ -85,14 +96,14 @@ def test_blocked_sweep_equals_marker_by_marker(toy, prior):
     naive = np.array(effects.coef)
     for j in range(term.markers.n_padded):
         naive[:, j] = 0.0
-        rhs = (response - naive @ dense) @ left[j]
+        rhs = ((response - naive @ dense) * left[:, j]).sum(axis=1)
         scores = np.r_[np.zeros((1, len(rhs))), draws.offset[:, j] + draws.slope[:, j] * rhs**2]
         values = np.r_[np.zeros((1, len(rhs))), rhs * draws.gain[:, j] + draws.noise[:, j]]
         naive[:, j] = np.take_along_axis(values, scores.argmax(0)[None], axis=0)[0]
     np.testing.assert_allclose(swept, naive, atol=1e-10)
-    assert (0 < np.count_nonzero(naive) < 450) == hyper.spike
+    assert (0 < np.count_nonzero(naive) < 600) == hyper.spike
     seen = (response - naive @ dense) @ basis.T
-    expected = mixed_model.fixed_conditional(jnp.asarray(seen), var_e).sample(key_fixed)
+    expected = mixed_model.fixed_conditional(jnp.asarray(seen), var_e, arrays).sample(key_fixed)
     np.testing.assert_allclose(fixed, expected, atol=1e-10)
     np.testing.assert_allclose(residual, response - naive @ dense - fixed @ basis, atol=1e-10)
 

@@ -82,7 +82,9 @@ def check(case, points):
 def with_fixed(case, state, response, rng):
     """State with the trait's fixed effects drawn given the rest, and their log density."""
     design = case.data.trait.design
-    conditional = mixed_model.fixed_conditional(response @ design.basis.T, state.trait.variance)
+    conditional = mixed_model.fixed_conditional(
+        response @ design.basis.T, state.trait.variance, case.data.trait
+    )
     coordinates = conditional.mean + 0.3 * jnp.asarray(rng.normal(size=conditional.mean.shape))
     moved = state._replace(trait=state.trait._replace(fixed=coordinates @ design.to_terms))
     return moved, float(conditional.log_prob(coordinates).sum())

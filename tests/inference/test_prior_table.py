@@ -57,11 +57,16 @@ def test_every_prior_has_a_row(x64):
 CASES: dict[tuple[str, bool, bool], Any] = {}
 
 
+# Flat and normal fixed effects, each in both layers in turn.
+FIXED = {False: {"fixed_sd_trait": 0.6}, True: {"fixed_sd_omics": 0.6}}
+
+
 def build(toy, row, x64, joint=False):
     """A toy in which all three sets of effects have the row's prior; made once."""
     key = (row, x64, joint)
     if key not in CASES:
         stated = {f"{place}_prior": ROWS[row] for place in PLACES}
+        stated |= FIXED[joint]
         sizes = {"n": 14, "p": 25, "omics": 2} if joint else {"n": 14, "p": 6, "omics": 3}
         spectrum = 100 if joint else 0
         CASES[key] = toy(sizes=sizes, spectrum=spectrum, activation="tanh", **stated)
@@ -160,7 +165,7 @@ def component_pairs(hyper):
 def fixed_log_density(arrays, var_e, seen, seed):
     """Draw fixed effects; coordinates as terms, their log density."""
     coordinates = seen + np.random.default_rng(seed).normal(size=seen.shape).astype(seen.dtype)
-    conditional = mixed_model.fixed_conditional(seen, var_e)
+    conditional = mixed_model.fixed_conditional(seen, var_e, arrays)
     return coordinates @ arrays.design.to_terms, float(conditional.log_prob(coordinates).sum())
 
 
@@ -176,14 +181,17 @@ def test_one_marker_effect_and_fixed_effects(toy, slabs, row, place, x64):
         response = layer.residual + layer.fixed @ arrays.design.matrix + layer.term_values[0]
         number, basis = 4, arrays.design.basis
         genotype = term.markers.predict(jnp.eye(term.markers.n_padded))[number]
-        left = genotype - genotype @ basis.T @ basis
+        explained = arrays.taken(var_e)[:, None] * (genotype @ basis.T @ basis)
+        left = genotype - explained
+        sum_squares = jnp.sum(left * genotype, axis=1)
         others = effects.coef.at[:, number].set(0.0)
         without = response - term.markers.predict(others)
         for pair in component_pairs(term.hyper):
             points = []
             for seed, component in enumerate(pair):
                 moved, log = one_effect(
-                    effects, term.hyper, without @ left, left @ left, var_e, number, component,
+                    effects, term.hyper, jnp.sum(without * left, axis=1), sum_squares, var_e,
+                    number, component,
                     luck=0.7 - seed,
                 )  # fmt: skip
                 seen = (response - term.markers.predict(moved.coef)) @ basis.T

@@ -77,7 +77,7 @@ def draw_sweep(
     Parameters
     ----------
     key : Array
-    sum_squares : (effect,)
+    sum_squares : (effect,) or (effect, response)
     var_e : (response,)
     variances : tuple of (response, 1 or effect)
         Of the components that are not zero.
@@ -88,7 +88,7 @@ def draw_sweep(
     """
     key_include, key_noise = random.split(key)
     size = (len(variances), sum_squares.shape[0], var_e.shape[0])
-    x2 = sum_squares[:, None]
+    x2 = sum_squares[:, None] if sum_squares.ndim == 1 else sum_squares
     variance = jnp.stack([jnp.broadcast_to(one.T, size[1:]) for one in variances])
     gain = 1.0 / (x2 + var_e / variance)
     slab = jnp.sqrt(var_e * gain) * noise.normal(key_noise, size, gain.dtype)
@@ -108,7 +108,16 @@ def draw_sweep(
     return SweepDraws(offset, 0.5 * gain / var_e, gain, slab)
 
 
-def coordinate_sweep(gram: Array, rhs: Array, coef: Array, draws: SweepDraws) -> Array:
+class OwnGram(NamedTuple):
+    """What a response adds to the cross-products that all share: ``share[response] * gram``."""
+
+    gram: Array
+    share: Array
+
+
+def coordinate_sweep(
+    gram: Array, rhs: Array, coef: Array, draws: SweepDraws, own_gram: OwnGram | None = None
+) -> Array:
     """Update effects one after the other, exactly, on their cross-products alone.
 
     Parameters
@@ -119,6 +128,7 @@ def coordinate_sweep(gram: Array, rhs: Array, coef: Array, draws: SweepDraws) ->
     coef : (effect, response)
         Current effects.
     draws : SweepDraws
+    own_gram : OwnGram, optional
 
     Returns
     -------
@@ -152,10 +162,15 @@ def coordinate_sweep(gram: Array, rhs: Array, coef: Array, draws: SweepDraws) ->
         rhs, new = carry
         constants = lax.dynamic_index_in_dim(packed, j, keepdims=False)
         old = constants[0]
-        own = lax.dynamic_index_in_dim(rhs, j, keepdims=False) + diagonal[j] * old
+        row = lax.dynamic_index_in_dim(gram, j, keepdims=False)[:, None]
+        square = diagonal[j]
+        if own_gram is not None:
+            mine = lax.dynamic_index_in_dim(own_gram.gram, j, keepdims=False)
+            row = row + mine[:, None] * own_gram.share
+            square = row[j]
+        own = lax.dynamic_index_in_dim(rhs, j, keepdims=False) + square * old
         value = chosen(own, constants[1:])
-        row = lax.dynamic_index_in_dim(gram, j, keepdims=False)
-        rhs = rhs - row[:, None] * (value - old)[None, :]
+        rhs = rhs - row * (value - old)[None, :]
         return rhs, lax.dynamic_update_index_in_dim(new, value, j, axis=0)
 
     return lax.fori_loop(0, coef.shape[0], step, (rhs, jnp.zeros_like(coef)))[1]

@@ -27,7 +27,7 @@ class OrbitPrior(NamedTuple):
 
     slope: Array
     weight: Array
-    power: float
+    power: float | Array
     curvature: Array
 
 

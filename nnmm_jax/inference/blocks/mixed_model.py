@@ -1,8 +1,8 @@
 """Fixed effects and marker effects of a batch of responses.
 
-Serves both layers. Fixed effects have a flat prior and are integrated out, or marker effects are,
-whichever comes first, so that confounding between the two (a batch that is also a family) does
-not slow the chain down.
+Serves both layers. Fixed effects have a flat or normal prior and are integrated out, or marker
+effects are, whichever comes first, so that confounding between the two (a batch that is also a
+family) does not slow the chain down.
 """
 
 from typing import TypeVar
@@ -13,7 +13,12 @@ from jax import Array, lax, random
 
 from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import EffectHyper, LayerArrays, MarkerMatrix, Spectrum, TermArrays
-from nnmm_jax.inference.blocks.effects import SweepDraws, coordinate_sweep, draw_sweep
+from nnmm_jax.inference.blocks.effects import (
+    OwnGram,
+    SweepDraws,
+    coordinate_sweep,
+    draw_sweep,
+)
 from nnmm_jax.inference.blocks.families import family_of
 from nnmm_jax.inference.blocks.scale_move import scale_move
 from nnmm_jax.inference.state import EffectState, LayerState
@@ -71,6 +76,9 @@ def marginal_fixed_system(
     outside = jnp.eye(loadings.shape[0], dtype=loadings.dtype) - loadings @ loadings.T
     weighted = loadings[None] / total[:, None, :]
     precision = weighted @ loadings.T + outside / var_e[:, None, None]
+    if arrays.fixed_precision is not None:
+        eye = jnp.eye(loadings.shape[0], dtype=loadings.dtype)
+        precision = precision + arrays.fixed_precision[:, None, None] * eye
     left = response @ arrays.design.basis.T - projected @ loadings.T
     rhs = jnp.einsum("ltr,lr->lt", weighted, projected) + left / var_e[:, None]
     return noise.GaussianSystem(precision, rhs)
@@ -133,6 +141,11 @@ def _sweep(
     markers, size, hyper = term.markers, term.markers.block_size, term.hyper
     # Rounding may leave a marker that the design explains with a sum of squares below zero.
     sum_squares = jnp.maximum(jnp.diagonal(term.grams, axis1=1, axis2=2).reshape(-1), 0.0)
+    taken = arrays.taken(var_e)
+    flat = arrays.fixed_precision is None
+    if not flat:  # what fixed effects with a prior do not take, each response has for itself
+        explained = jnp.sum(term.loadings**2, axis=1)
+        sum_squares = sum_squares[:, None] + explained[:, None] * (1.0 - taken)
     draws = draw_sweep(
         key_coef,
         sum_squares,
@@ -151,9 +164,10 @@ def _sweep(
         genotypes, loadings, old = markers.block(index), mine(term.loadings), mine(coef)
         new = coordinate_sweep(
             lax.dynamic_index_in_dim(term.grams, index, keepdims=False),
-            genotypes @ residual.T - loadings @ seen,
+            genotypes @ residual.T - loadings @ (seen if flat else taken * seen),
             old,
             SweepDraws(*(mine(part, axis=1) for part in draws)),
+            None if flat else OwnGram(loadings @ loadings.T, 1.0 - taken),
         )
         change = new - old
         return (
@@ -164,11 +178,11 @@ def _sweep(
 
     start = (effects.coef.T, residual, arrays.design.basis @ residual.T)
     coef, residual, seen = lax.fori_loop(0, markers.n_blocks, update, start)
-    fixed = noise.draw_normal(key_fixed, fixed_conditional(seen.T, var_e))
+    fixed = noise.draw_normal(key_fixed, fixed_conditional(seen.T, var_e, arrays))
     return fixed, coef.T, residual - fixed @ arrays.design.basis
 
 
-def fixed_conditional(seen: Array, var_e: Array) -> dist.Normal:
+def fixed_conditional(seen: Array, var_e: Array, arrays: LayerArrays) -> dist.Normal:
     """Conditional of the fixed effects, in the design's basis, given everything else.
 
     Parameters
@@ -176,7 +190,8 @@ def fixed_conditional(seen: Array, var_e: Array) -> dist.Normal:
     seen : (response, fixed term)
         Products of the basis with the response minus everything else.
     """
-    return dist.Normal(seen, jnp.sqrt(var_e)[:, None])
+    taken = arrays.taken(var_e)
+    return dist.Normal(taken[:, None] * seen, jnp.sqrt(taken * var_e)[:, None])
 
 
 def with_components(
@@ -228,7 +243,7 @@ def update_fixed(key: Array, state: LayerState, arrays: LayerArrays) -> LayerSta
     """Update the fixed effects given all else: for layers in which no other block does."""
     without_fixed = state.residual + state.fixed @ arrays.design.matrix
     seen = without_fixed @ arrays.design.basis.T
-    fixed = noise.draw_normal(key, fixed_conditional(seen, state.variance))
+    fixed = noise.draw_normal(key, fixed_conditional(seen, state.variance, arrays))
     return state._replace(
         fixed=fixed @ arrays.design.to_terms, residual=without_fixed - fixed @ arrays.design.basis
     )

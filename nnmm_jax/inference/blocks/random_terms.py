@@ -57,7 +57,8 @@ def to_levels(term: RandomArrays, values: Array, arrays: LayerArrays) -> Array:
 class RandomSystem(NamedTuple):
     """Conditional of all random effects of a layer, concatenated, fixed effects integrated out.
 
-    ``precision = W'(I - BB')W / var_e + blockdiag(K^-1 / variance)``, B the fixed design's basis.
+    ``precision = W'(I - c BB')W / var_e + blockdiag(K^-1 / variance)``, B the fixed design's basis
+    and c the share that fixed effects take, 1 where they are flat.
 
     Attributes
     ----------
@@ -79,10 +80,12 @@ class RandomSystem(NamedTuple):
             start += term.n_levels
         return parts
 
-    def project(self, values: Array) -> Array:
-        """What the fixed design leaves of values (response, record)."""
-        basis = self.arrays.design.basis
-        return values - (values @ basis.T) @ basis
+    def project(self, values: Array, *, root: bool = False) -> Array:
+        """What the fixed effects leave of values (response, record): ``I - c BB'`` or its root."""
+        basis, taken = self.arrays.design.basis, self.arrays.taken(self.var_e)[:, None]
+        if root:
+            taken = 1.0 - jnp.sqrt(1.0 - taken)
+        return values - taken * (values @ basis.T) @ basis
 
     def fitted(self, effects: Array) -> Array:
         """Values (response, record) of all effects together."""
@@ -112,7 +115,7 @@ class RandomSystem(NamedTuple):
 
     def perturb(self, record_noise: Array, level_noise: Array) -> Array:
         """Make noise with covariance ``precision`` from standard normal variates."""
-        data = self.adjoint(self.project(record_noise)) / jnp.sqrt(self.var_e)[:, None]
+        data = self.adjoint(self.project(record_noise, root=True)) / jnp.sqrt(self.var_e)[:, None]
         prior = [
             contrasts_adjoint(term, part) / jnp.sqrt(level)[:, None]
             for term, part, level in zip(
@@ -199,7 +202,7 @@ def update_random(
     values = [record_values(t, part, arrays) for t, part in zip(arrays.random, parts, strict=True)]
     left = response - sum(values, jnp.zeros((), dtype))
     seen = left @ arrays.design.basis.T
-    fixed = noise.draw_normal(key_fixed, fixed_conditional(seen, var_e))
+    fixed = noise.draw_normal(key_fixed, fixed_conditional(seen, var_e, arrays))
     residual = left - fixed @ arrays.design.basis
     moved: list[EffectState] = []
     for number, term in enumerate(arrays.random):

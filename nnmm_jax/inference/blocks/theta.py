@@ -32,8 +32,11 @@ def log_density(flat: Array, state: State, data: ModelData, activation: Activati
     active = activation.features(state.z, theta, data.units)[:, data.y_rows]
     fitted = state.node_coef @ data.trait.weighted(active)
     response = _response(state, data) - fitted
-    left = response - (response @ data.trait.design.basis.T) @ data.trait.design.basis
-    misfit = 0.5 * jnp.sum(left**2) / state.trait.variance[0]
+    basis, taken = data.trait.design.basis, data.trait.taken(state.trait.variance)[0]
+    seen = response @ basis.T
+    left = response - seen @ basis
+    misfit = jnp.sum(left**2) + (1.0 - taken) * jnp.sum(seen**2)
+    misfit = 0.5 * misfit / state.trait.variance[0]
     return activation.parameters.log_prior(flat) - misfit
 
 

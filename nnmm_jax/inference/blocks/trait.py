@@ -67,7 +67,8 @@ def trait_system(state: State, data: ModelData, activation: Activation) -> Trait
     response = without_nodes(state, data) + (state.trait.fixed @ design.matrix)[0]
     stacked = jnp.concatenate([active, response[None]])
     seen = design.basis @ stacked.T
-    cross = active @ stacked.T - seen[:, :-1].T @ seen
+    taken = data.trait.taken(state.trait.variance)[0]
+    cross = active @ stacked.T - taken * (seen[:, :-1].T @ seen)
     return TraitSystem(active, response, cross[:, :-1], cross[:, -1])
 
 
@@ -150,7 +151,7 @@ def draw_fixed(key: Array, response: Array, state: State, data: ModelData) -> tu
     fixed effects (1, fixed term), residual (1, record)
     """
     design = data.trait.design
-    conditional = fixed_conditional(response @ design.basis.T, state.trait.variance)
+    conditional = fixed_conditional(response @ design.basis.T, state.trait.variance, data.trait)
     coordinates = noise.draw_normal(key, conditional)
     return coordinates @ design.to_terms, response - coordinates @ design.basis
 
