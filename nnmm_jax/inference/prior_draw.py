@@ -84,24 +84,34 @@ def draw_prior(key: Array, data: ModelData, activation: Activation) -> PriorDraw
         z = values["z_missing"].reshape(z.shape)
     drawn = PriorDraw(start_state(key_start, data, activation), jnp.where(data.observed, z, 0.0), y)
     seen = drawn.data(data)
-    state = drawn.state._replace(
-        z=z,
-        omics=tuple(
-            _layer(layer, arrays, values, "fixed_omics", "var_e")
-            for layer, arrays in zip(drawn.state.omics, data.omics, strict=True)
-        ),
-        nodes=tuple(
-            _effects(effects, hyper, values, f"node{block.suffix}")
-            for effects, hyper, block in zip(
-                drawn.state.nodes, data.node_hyper, data.omics, strict=False
-            )
-        ),
-        trait=_layer(drawn.state.trait, data.trait, values, "fixed_trait", "var_y"),
-    )
-    if state.theta is not None:
-        theta = {name: values[f"theta_{name}"] for name in activation.parameters.priors}
-        state = state._replace(theta=activation.parameters.unconstrain(theta))
+    state = state_of_sites(values | {"z": z}, drawn.state, data, activation)
     return drawn._replace(state=refreshed(state, seen, activation))
+
+
+def state_of_sites(values: Sites, start: State, data: ModelData, activation: Activation) -> State:
+    """Lay values of the NumPyro model's sites out as a state; its caches are still to be computed.
+
+    Parameters
+    ----------
+    values : dict of str to Array
+        Of all sites, deterministic ones too, and ``z``, the whole middle layer.
+    start : State
+        Any state of the model: what sites do not know, such as step sizes, comes from it.
+    """
+    omics = tuple(
+        _layer(layer, arrays, values, "fixed_omics", "var_e")
+        for layer, arrays in zip(start.omics, data.omics, strict=True)
+    )
+    nodes = tuple(
+        _effects(effects, hyper, values, f"node{block.suffix}")
+        for effects, hyper, block in zip(start.nodes, data.node_hyper, data.omics, strict=False)
+    )
+    trait = _layer(start.trait, data.trait, values, "fixed_trait", "var_y")
+    theta = start.theta
+    if theta is not None:
+        named = {name: values[f"theta_{name}"] for name in activation.parameters.priors}
+        theta = activation.parameters.unconstrain(named)
+    return start._replace(z=values["z"], omics=omics, nodes=nodes, trait=trait, theta=theta)
 
 
 def _layer(

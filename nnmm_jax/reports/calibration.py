@@ -310,8 +310,8 @@ def geweke(
     """Draw parameters given data and data given parameters in turn, from the prior on.
 
     The parameters must then be the prior's for ever, however few sweeps there are and however
-    slowly they mix: Geweke (2004), Journal of the American Statistical Association 99:799, with many
-    short chains in the place of a long one. Step sizes do not adapt.
+    slowly they mix: Geweke (2004), Journal of the American Statistical Association 99:799, with
+    many short chains in the place of a long one. Step sizes do not adapt.
 
     Parameters
     ----------

@@ -82,10 +82,12 @@ class Configuration:
             holes |= rng.random(omics.shape) < self.rate
         if self.missing in ("individuals", "both"):
             holes[rng.permutation(n)[: round(self.rate * n)]] = True
+        latent = self.missing == "latent"
+        nodes = [*([] if latent else omics.columns), *self.network.latent_names]
         pairs = [
             (marker, node)
             for k, marker in enumerate(simulated.genotypes.columns)
-            for j, node in enumerate([*omics.columns, *self.network.latent_names])
+            for j, node in enumerate(nodes)
             if (k + j) % 2
         ]
         phenotypes, more = simulated.phenotypes, {}
@@ -102,10 +104,10 @@ class Configuration:
             }
         return read_dataset(
             simulated.genotypes,
-            None if self.missing == "latent" else omics.mask(holes),
+            None if latent else omics.mask(holes),
             phenotypes,
             TRAIT,
-            connections=pd.DataFrame(pairs, columns=["marker", "node"]),
+            connections=pd.DataFrame(pairs, columns=["marker", "node"]) if nodes else None,
             **more,
         )
 
