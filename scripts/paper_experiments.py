@@ -136,6 +136,7 @@ def run(options: argparse.Namespace) -> list[str]:
             path = folder / f"experiment_{number}.csv"
             group.to_csv(path, index=False, float_format="%.7g")
         about = {name: value for name, value in vars(options).items() if name != "out"}
+        about["lengths"] = {number: vars(length) for number, length in lengths_of(options).items()}
         (folder / "settings.json").write_text(json.dumps(about, indent=2, default=str) + "\n")
     print_table(table)
     print(f"results: {options.out} ({len(fits)} fits, {time.perf_counter() - began:.0f} s)")
@@ -158,14 +159,9 @@ def experiments(
             raise InputError(f"{name} must be at least 1, got {getattr(options, name)}")
     if outside := [share for share in options.shares if not 0 <= share <= 99]:
         raise InputError(f"shares must lie in 0..99, got {outside[0]}")
-    lengths = {}
-    for number, default in LENGTHS.items():
-        lengths[number] = Chains(
-            default.warmup if options.warmup is None else options.warmup,
-            default.samples if options.samples is None else options.samples,
-            options.chains,
-        )
-        RunSettings(**vars(lengths[number]), seed=options.seed)
+    lengths = lengths_of(options)
+    for length in lengths.values():
+        RunSettings(**vars(length), seed=options.seed)
     sizes = {name: getattr(options, name) for name in ("individuals", "test", "markers", "omics")}
     linear = PaperSettings(**sizes)
     sigmoid = PaperSettings(**sizes, activation="sigmoid")
@@ -188,6 +184,18 @@ def experiments(
             linear, options.shares, chains=lengths[1], known_variances=known, **common
         )
     return found
+
+
+def lengths_of(options: argparse.Namespace) -> dict[int, Chains]:
+    """Length of the fits of each experiment."""
+    return {
+        number: Chains(
+            default.warmup if options.warmup is None else options.warmup,
+            default.samples if options.samples is None else options.samples,
+            options.chains,
+        )
+        for number, default in LENGTHS.items()
+    }
 
 
 def keep_compiled(folder: str) -> None:

@@ -210,8 +210,16 @@ HIGH, LOW = [0.60, 0.62, 0.58, 0.61], [0.50, 0.53, 0.49, 0.50]
     ("fits", "message"),
     [
         ([(1, "10%", LOW, LOW), (1, "99%", HIGH, LOW)], None),
-        ([(1, "99%", LOW, LOW), (1, "10%", HIGH, LOW)], "NN-GBLUP is not ahead at 99%"),
-        ([(1, "10%", HIGH, LOW), (1, "99%", HIGH, LOW)], "the gap does not widen from 10% to 99%"),
+        (
+            [(1, "99%", LOW, LOW), (1, "10%", HIGH, LOW)],
+            "NN-GBLUP is not ahead at 90% and more: +0.0000 ± 0.0000",
+        ),
+        (
+            [(1, "10%", HIGH, LOW), (1, "99%", HIGH, LOW)],
+            "the gap does not widen from 50% and less to 90% and more",
+        ),
+        ([(1, "30%", LOW, LOW), (1, "90%", LOW, LOW), (1, "95%", HIGH, LOW)], None),
+        ([(1, "70%", LOW, LOW)], None),
         ([(1, "10%", LOW, HIGH), (1, "99%", HIGH, LOW)], "below the single-step approach at 10%"),
         ([(2, "50%", HIGH, LOW)], None),
         ([(2, "50%", LOW, LOW)], "sigmoid is not ahead of linear with 50% missing"),
@@ -247,7 +255,9 @@ def test_script_prints_ours_beside_the_published(script, folder, tmp_path, capsy
     assert len(fits) == 4 + 8 + 4
     table = pd.read_csv(out / "experiment_2.csv")
     assert table["missing"].tolist() == ["50%", "50% of cells"]
-    assert json.loads((out / "settings.json").read_text())["omics"] == 3
+    about = json.loads((out / "settings.json").read_text())
+    assert about["omics"] == 3
+    assert about["lengths"]["3"] == {"warmup": 500, "samples": 1500, "chains": 1}
     lines = printed.out.splitlines()
     sigmoid = next(line for line in lines if "of cells" in line and "sigmoid" in line)
     assert " ".join(sigmoid.split()) == (
