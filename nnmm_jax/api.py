@@ -1,23 +1,28 @@
 """The main job in one call: data and network in, result out."""
 
 import secrets
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
+import xarray as xr
 from numpyro.distributions import Distribution
 
 from nnmm_jax.data.align import Dataset
 from nnmm_jax.inference.prepare import Prepared, prepare
 from nnmm_jax.inference.prior_predictive import PriorPredictive, prior_predictive
-from nnmm_jax.inference.run import RunSettings, run_chains
+from nnmm_jax.inference.run import RunOutput, run_chains
+from nnmm_jax.inference.run_settings import RunSettings
 from nnmm_jax.network.functions import function_name
 from nnmm_jax.network.parameters import prior_text
 from nnmm_jax.network.priors import Prior, Residual
 from nnmm_jax.network.spec import Block, Network
 from nnmm_jax.posterior.assemble import assemble
+from nnmm_jax.posterior.diagnostics import diagnostics
 from nnmm_jax.posterior.provenance import machine, peak_memory_mb, versions
 from nnmm_jax.posterior.result import FitResult
+from nnmm_jax.posterior.stopping import Reached, closing_lines, reached
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +81,19 @@ class Model:
         seed: int | None = None,
         progress: bool = True,
         sampler: str = "hmc",
+        until_ess: float | None = None,
+        max_samples: int | None = None,
     ) -> FitResult:
         """Fit by Markov chain Monte Carlo; arguments as in :func:`fit`."""
         seed = secrets.randbelow(2**31) if seed is None else seed
-        settings = RunSettings(warmup, samples, chains, seed, progress, sampler)
-        return _fit(self.dataset, self.network, settings)
+        settings = RunSettings(
+            warmup, samples, chains, seed, progress, sampler, until_ess, max_samples
+        )
+        result = _fit(self.dataset, self.network, settings)
+        if progress:
+            for line in closing_lines(result):
+                print(f"nnmm: {line}", file=sys.stderr)
+        return result
 
 
 def fit(
@@ -93,6 +106,8 @@ def fit(
     seed: int | None = None,
     progress: bool = True,
     sampler: str = "hmc",
+    until_ess: float | None = None,
+    max_samples: int | None = None,
 ) -> FitResult:
     """Fit a mixed-effect neural network by Markov chain Monte Carlo.
 
@@ -110,10 +125,18 @@ def fit(
         All random numbers come from it. ``None``: drawn from the system and stored with the
         result, so that the run can be repeated.
     progress : bool
-        Show a progress bar; it changes no number.
+        Show a progress bar, and a line at the end if the chains have not converged; it changes no
+        number.
     sampler : str
         How missing omics and latent nodes of a nonlinear network move: ``"hmc"``, Hamiltonian
         Monte Carlo with trajectories of one length, or ``"nuts"``, the no-U-turn sampler.
+    until_ess : float or None
+        Go on after the first ``samples`` sweeps, ``samples`` at a time, until the smallest
+        effective sample size of all identified quantities (see ``FitResult.diagnostics``) is at
+        least this and no R-hat is above 1.01. The draws are those of one run of that length; what
+        was reached is in ``result.run["until_ess"]``. ``None``: ``samples`` sweeps.
+    max_samples : int or None
+        The most sweeps then kept, of every chain. ``None``: ten times ``samples``.
 
     Returns
     -------
@@ -144,6 +167,8 @@ def fit(
         seed=seed,
         progress=progress,
         sampler=sampler,
+        until_ess=until_ess,
+        max_samples=max_samples,
     )
 
 
@@ -151,7 +176,9 @@ def _fit(dataset: Dataset, network: Network, settings: RunSettings) -> FitResult
     began = time.perf_counter()
     prepared = prepare(dataset, network)
     seconds = {"setup": time.perf_counter() - began}
-    output = run_chains(prepared.data, prepared.activation, settings)
+    target = settings.until_ess
+    enough = None if target is None else _stopping_rule(dataset, prepared, settings.seed, target)
+    output = run_chains(prepared.data, prepared.activation, settings, enough=enough)
     seconds |= output.seconds
     groups = assemble(dataset, prepared, output, seed=settings.seed)
     run = {
@@ -164,7 +191,28 @@ def _fit(dataset: Dataset, network: Network, settings: RunSettings) -> FitResult
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "peak_memory_mb": round(peak_memory_mb()),
     }
+    if target is not None:
+        run["until_ess"] = _how_far(groups, target).to_dict()
     return FitResult(**groups, run=run)
+
+
+def _stopping_rule(
+    dataset: Dataset, prepared: Prepared, seed: int, target: float
+) -> Callable[[RunOutput], bool]:
+    """Whether what is kept of a run is enough."""
+
+    def enough(output: RunOutput) -> bool:
+        if output.stats["non_finite"].any():  # they stay: nothing is to be waited for
+            return True
+        return _how_far(assemble(dataset, prepared, output, seed=seed), target).enough
+
+    return enough
+
+
+def _how_far(groups: Mapping[str, xr.Dataset], target: float) -> Reached:
+    latent = groups["constant_data"]["latent"].astype(bool)
+    table = diagnostics(groups["posterior"], latent)
+    return reached(table, target, groups["posterior"].sizes["draw"])
 
 
 def _describe(network: Network) -> dict[str, object]:

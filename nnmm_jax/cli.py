@@ -117,6 +117,19 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
             f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default: {default})"
         )
     sampler.add_argument(
+        "--until-ess",
+        type=float,
+        metavar="N",
+        help="go on, --samples at a time, until the smallest effective sample size is at least N "
+        "and no R-hat above 1.01 (default: --samples are all)",
+    )
+    sampler.add_argument(
+        "--max-samples",
+        type=int,
+        metavar="N",
+        help="the most sweeps then kept, of every chain (default: 10 times --samples)",
+    )
+    sampler.add_argument(
         "--sampler",
         default="hmc",
         metavar="NAME",
@@ -227,6 +240,14 @@ def run_command(
 def _fit(options: argparse.Namespace) -> None:
     check_least(options, warmup=0, samples=1, chains=1, latent=0, seed=0)
     # In the order of their cost: a wrong name is found before JAX works or data are read.
+    from nnmm_jax.inference.run_settings import RunSettings
+
+    RunSettings(
+        samples=options.samples,
+        chains=options.chains,
+        until_ess=options.until_ess,
+        max_samples=options.max_samples,
+    )
     from nnmm_jax.reports.folder import check_results_folder, write_results
 
     check_results_folder(options.out, overwrite=options.overwrite)
@@ -235,6 +256,7 @@ def _fit(options: argparse.Namespace) -> None:
     if not options.quiet:
         print("\n".join(dataset.report.lines()), file=sys.stderr)
     from nnmm_jax import fit
+    from nnmm_jax.posterior.stopping import closing_lines
 
     result = fit(
         dataset,
@@ -245,11 +267,14 @@ def _fit(options: argparse.Namespace) -> None:
         seed=options.seed,
         progress=not options.quiet,
         sampler=options.sampler,
+        until_ess=options.until_ess,
+        max_samples=options.max_samples,
     )
+    if options.quiet:  # otherwise the fit has said them
+        for line in closing_lines(result, quiet=True):
+            print(f"nnmm: {line}", file=sys.stderr)
     result = dataclasses.replace(result, run={**result.run, "files": files_of(options)})
     write_results(result, options.out, overwrite=options.overwrite)
-    if warning := result.convergence_warning:
-        print(f"nnmm: warning: {warning}", file=sys.stderr)
     if not options.quiet:
         print("\n".join(_summary(result, options.out)))
 

@@ -109,8 +109,6 @@ def run(options: argparse.Namespace) -> None:
     written = time.perf_counter()
     write_results(result, options.out, overwrite=options.overwrite)
     seconds["results"] = time.perf_counter() - written
-    if warning := result.convergence_warning:
-        print(f"demo: warning: {warning}", file=sys.stderr)
     agreement = fit_rows(result) if simulated is None else truth_rows(result, simulated)
     print_table([*agreement, *chain_rows(result), *time_rows(seconds)])
     print(f"results: {options.out}")

@@ -132,6 +132,8 @@ def assert_refused(capsys, folder, words, *fragments):
         ("chains", 0, ["--chains", "0"]),
         ("chains", -1, ["--chains", "-1"]),
         ("warmup", -1, ["--warmup", "-1"]),
+        ("until-ess", 0, ["until_ess", "above 0"]),
+        ("max-samples", 100, ["max_samples", "until_ess"]),
         ("latent", -2, ["--latent", "-2"]),
         ("seed", -3, ["--seed", "-3"]),
         ("id-column", "animal", ["animal"]),
@@ -379,7 +381,7 @@ def test_defaults_are_those_of_the_package():
         "fit --genotypes g --phenotypes p --trait y --out d".split()
     )
     signature = inspect.signature(nnmm_jax.fit).parameters
-    for name in ("warmup", "samples", "chains", "seed"):
+    for name in ("warmup", "samples", "chains", "seed", "until_ess", "max_samples"):
         assert getattr(options, name) == signature[name].default
     options.omics = "o"
     assert cli_flags.network_of(options) == nnmm_jax.Network()
@@ -466,6 +468,18 @@ def test_fit__quiet_says_only_warnings_and_overwrites(tables, tmp_path, capsys, 
     assert list(result.posterior["node"].values) == ["latent1"]
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".csv") == ["out"]
+
+
+def test_fit__goes_on_until_the_effective_sample_size(tables, tmp_path, capsys):
+    limits = {"until-ess": "1e5", "max-samples": 10}
+    flags = write(tables, tmp_path) | limits
+    assert cli.main(command(flags)) == 0
+    printed = capsys.readouterr().err
+    assert printed.count("nnmm: warning: ESS 100000 and R-hat 1.01 not reached in 10 samples") == 1
+    assert printed.count("nnmm: warning: not converged") == 1
+    result = nnmm_jax.load(tmp_path / "out")
+    assert result.posterior.sizes["draw"] == result.run["until_ess"]["samples"] == 10
+    assert result.run["settings"]["max_samples"] == 10
 
 
 def load_settings(folder):

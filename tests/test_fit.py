@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 import nnmm_jax as nm
+from nnmm_jax.posterior import stopping
 
 SHORT = {"warmup": 30, "samples": 60, "chains": 2, "seed": 1, "progress": False}
 
@@ -84,10 +86,10 @@ def test_linear_predictions_are_the_reported_effects_times_the_omics(small):
     terms = posterior["fixed_trait"].values
     fixed = terms[..., :1] + terms[..., 1:] * male
     expected = fixed + posterior["node_effect"].values @ data.omics.T
-    direct = posterior["y_mean"].values - expected
-    centred = direct - direct.mean(axis=-1, keepdims=True)
+    direct = posterior["y_mean"].values - expected  # of centred genotypes: its mean is zero
     scale = np.nanstd(data.phenotype)
-    np.testing.assert_allclose(centred, posterior["ebv_direct"].values, atol=2e-3 * scale)
+    np.testing.assert_allclose(direct, posterior["ebv_direct"].values, atol=2e-3 * scale)
+    assert np.abs(np.nanmean(data.omics, axis=0) / np.nanstd(data.omics, axis=0)).max() > 0.1
 
 
 def test_observed_omics_are_reported_as_they_came(small):
@@ -108,6 +110,39 @@ def test_run_records_what_repeats_it(small):
         np.testing.assert_array_equal(values, again.posterior[name], err_msg=name)
     assert first.run["versions"]["jax"]
     assert set(first.run["seconds"]) == {"setup", "compilation", "warmup", "sampling"}
+
+
+def test_fit_goes_on_until_its_effective_sample_size_is_enough(small, capsys):
+    """And says how far it came, and is one fit of that length."""
+    data = small.dataset()
+    sizes = {"warmup": 30, "samples": 30, "chains": 2, "seed": 1}
+    result = nm.fit(data, **sizes, until_ess=1e6, max_samples=90)
+    reached = result.run["until_ess"]
+    assert (reached["samples"], reached["enough"]) == (90, False)
+    table = result.diagnostics()
+    assert reached["ess"] == table[["ess_bulk", "ess_tail"]].min(axis=None)
+    assert reached["r_hat"] == table["r_hat"].max()
+    lines = capsys.readouterr().err.splitlines()[-2:]
+    assert lines[0].startswith("nnmm: warning: ESS 1e+06 and R-hat 1.01 not reached in 90 samples")
+    assert lines[1].startswith("nnmm: warning: not converged: ")
+    assert result.run["settings"]["until_ess"] == 1e6
+    whole = nm.fit(data, **sizes | {"samples": 90}, progress=False)
+    assert capsys.readouterr().err == ""
+    for first, second in zip(result.groups.values(), whole.groups.values(), strict=True):
+        xr.testing.assert_identical(first, second)
+    assert "until_ess" not in whole.run
+
+
+def test_fit_ends_when_its_target_is_reached(small, monkeypatch):
+    monkeypatch.setattr(stopping, "R_HAT_LIMIT", 2.0)
+    sizes = {"warmup": 30, "samples": 30, "chains": 2, "seed": 1, "progress": False}
+    first = nm.fit(small.dataset(), **sizes, until_ess=1.0)
+    assert first.run["until_ess"]["samples"] == first.posterior.sizes["draw"] == 30
+    target = first.run["until_ess"]["ess"] + 1.0
+    second = nm.fit(small.dataset(), **sizes, until_ess=target)
+    assert second.run["until_ess"]["enough"]
+    assert second.run["until_ess"]["ess"] >= target
+    assert 60 <= second.posterior.sizes["draw"] < 300
 
 
 def test_named_dimensions(small):

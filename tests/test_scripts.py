@@ -61,7 +61,7 @@ def test_demo_compares_a_simulation_with_its_truth(tmp_path, capsys):
     assert demo.main(["--out", str(out), *size, *SHORT]) == 0
     printed = capsys.readouterr()
     assert "individuals genotyped: 60" in printed.err
-    assert "demo: warning: not converged" in printed.err
+    assert "nnmm: warning: not converged" in printed.err
     lines = printed.out.splitlines()
     assert lines[0] == "in the 12 without phenotype:"
     for quantity in (

@@ -17,62 +17,17 @@ from jax import Array, random
 from numpyro.infer import MCMC
 from tqdm.auto import tqdm
 
-from nnmm_jax.errors import InputError
 from nnmm_jax.inference.arrays import ModelData
 from nnmm_jax.inference.collect import Accumulators
+from nnmm_jax.inference.kept_snapshots import Snapshots
 from nnmm_jax.inference.kernel import KernelState, NNMMKernel
-from nnmm_jax.inference.snapshot import pieces_between, snapshot
+from nnmm_jax.inference.run_settings import RunSettings
 from nnmm_jax.inference.state import State
 from nnmm_jax.inference.sweep import SweepSettings
 from nnmm_jax.network.activations import Activation
 
-SAMPLERS = ("hmc", "nuts")
 _PIECE = 25  # sweeps in a compiled piece: its overhead is a few sweeps' worth at most
 _SMALLEST_PIECE = 10
-_SNAPSHOT = 2**31 - 4  # subkey, beside those of the kernel
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """Length and seed of a run.
-
-    Attributes
-    ----------
-    warmup, samples : int
-        Sweeps discarded and kept, of every chain.
-    chains : int
-    seed : int
-        Chain c uses ``fold_in(key(seed), c)``, however many chains run.
-    progress : bool
-        Whether to show a progress bar on standard error.
-    sampler : str
-        How missing omics of a nonlinear network move: ``hmc`` or ``nuts``.
-
-    Raises
-    ------
-    InputError
-        If a count is not a positive whole number (``warmup`` may be 0), or the sampler is unknown.
-    """
-
-    warmup: int = 1000
-    samples: int = 1000
-    chains: int = 4
-    seed: int = 0
-    progress: bool = True
-    sampler: str = "hmc"
-
-    def __post_init__(self) -> None:
-        """Check the counts."""
-        for name, least in (("warmup", 0), ("samples", 1), ("chains", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise InputError(
-                    f"{name} must be a whole number of at least {least}, got {value!r}"
-                )
-        if self.sampler not in SAMPLERS:
-            raise InputError(
-                f"sampler: expected one of {', '.join(SAMPLERS)}, found {self.sampler!r}"
-            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +61,16 @@ class _Clock:
     """Seconds of each piece; the first of each size includes its compilation."""
 
     pieces: list[tuple[str, int, float]] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+
+    def start(self) -> None:
+        """Start anew; what was before is left out."""
+        self.began = time.perf_counter()
+
+    def lap(self, phase: str, n_sweeps: int) -> None:
+        """Note the seconds since the last lap."""
+        self.pieces.append((phase, n_sweeps, time.perf_counter() - self.began))
+        self.start()
 
     def report(self) -> dict[str, float]:
         """Split off compilation: what the first piece of a size took beyond the later ones."""
@@ -182,44 +147,69 @@ def compiled_piece(
     return piece
 
 
-@lru_cache(maxsize=16)
-def _compiled_snapshot(chains: int) -> Callable[[KernelState, ModelData], dict[str, Array]]:
-    def one(state: KernelState, data: ModelData) -> dict[str, Array]:
-        key = random.fold_in(random.fold_in(state.rng_key, state.i), _SNAPSHOT)
-        return snapshot(key, state.chain, data)
+class _Run:
+    """Chains under way, and what has been kept of them."""
 
-    return jax.jit(jax.vmap(one, in_axes=(0, None)) if chains > 1 else one)
+    def __init__(
+        self,
+        data: ModelData,
+        activation: Activation,
+        settings: RunSettings,
+        change_start: Callable[[State], State] | None,
+    ) -> None:
+        adapting = settings.warmup if activation.parameters.priors else 0
+        sweep = SweepSettings(activation, settings.sampler == "nuts", adapting)
+        self._kernel, start = compiled_start(sweep, settings.warmup)
+        self.clock = _Clock()
+        self._state = start(chain_keys(settings.seed, settings.chains), data)
+        if change_start is not None:
+            self._state = self._state._replace(chain=change_start(self._state.chain))
+        self._data, self._chains = data, settings.chains
+        self._size = piece_size(settings.warmup, settings.samples)
+        self._snapshots, self._pieces = Snapshots(data, settings.chains), 0
+        self._kept: list[Any] = []
+        self.done = 0
 
+    def advance(self, phase: str, total: int, bar: Any) -> None:
+        """Run sweeps piece by piece; those of the sampling are kept."""
+        sampling = phase == "sampling"
+        pieces = list(_pieces(total, self._size))
+        if sampling:
+            self._pieces += len(pieces)
+            self._snapshots.plan(self._pieces)
+        bar.set_description(f"{phase}, {self._chains} chains", refresh=True)
+        for n_sweeps in pieces:
+            piece = compiled_piece(self._kernel, self._chains, n_sweeps)
+            self._state, collected = jax.block_until_ready(piece(self._state, self._data))
+            if sampling:
+                self._kept.append(jax.tree.map(np.asarray, collected))
+            self.clock.lap(phase, n_sweeps)
+            if sampling:
+                self.done += n_sweeps
+                self._snapshots.offer(self._state, self.done - 1)
+                self.clock.lap(phase, 0)
+            bar.update(n_sweeps)
 
-class _Snapshots:
-    """Parameter sets taken while a run goes on."""
-
-    def __init__(self, data: ModelData, settings: RunSettings, size: int) -> None:
-        pieces = -(-settings.samples // size)
-        self._every = pieces_between(data, settings.chains, pieces)
-        self._chains, self._data = settings.chains, data
-        self._taken: list[dict[str, np.ndarray]] = []
-        self._seen = 0
-        self.draws: list[int] = []
-
-    def offer(self, state: KernelState, draw: int) -> None:
-        """Take the end of every so manieth piece; ``draw`` is the last draw before."""
-        self._seen += 1
-        if self._every is None or self._seen % self._every:
-            return
-        taken = _compiled_snapshot(self._chains)(state, self._data)
-        self._taken.append(jax.tree.map(np.asarray, taken))
-        self.draws.append(draw)
-
-    def joined(self) -> dict[str, np.ndarray]:
-        """All that was taken, (chain, snapshot, ...)."""
-        if not self._taken:
-            return {}
-        axis = 1 if self._chains > 1 else 0
-        found = {
-            name: np.stack([one[name] for one in self._taken], axis=axis) for name in self._taken[0]
+    def output(self) -> RunOutput:
+        """All that has been kept so far."""
+        joined = {
+            group: {
+                name: np.concatenate([piece[group][name] for piece in self._kept], axis=1)
+                for name in self._kept[0][group]
+            }
+            for group in self._kept[0]
         }
-        return found if self._chains > 1 else {name: one[None] for name, one in found.items()}
+        sums = jax.tree.map(np.asarray, self._state.sums)
+        if self._chains == 1:
+            sums = jax.tree.map(lambda leaf: leaf[None], sums)
+        return RunOutput(
+            joined["draw"],
+            joined["stats"],
+            self._snapshots.joined(),
+            self._snapshots.draws,
+            sums,
+            self.clock.report(),
+        )
 
 
 def run_chains(
@@ -227,6 +217,7 @@ def run_chains(
     activation: Activation,
     settings: RunSettings,
     change_start: Callable[[State], State] | None = None,
+    enough: Callable[[RunOutput], bool] | None = None,
 ) -> RunOutput:
     """Run all chains and return what was kept.
 
@@ -238,56 +229,28 @@ def run_chains(
     change_start : callable or None
         Takes the starting states of all chains (leading axis chain, unless there is one) and
         returns others of the same shapes. For checks that the start does not matter.
+    enough : callable or None
+        Asked each time that ``settings.samples`` more draws are kept, with all that is kept so
+        far; the chains go on from where they are until it says so or ``settings.limit`` is
+        reached. Draws are those of one run of that length. ``None``: ``settings.samples`` is
+        enough.
 
     Returns
     -------
     RunOutput
     """
-    adapting = settings.warmup if activation.parameters.priors else 0
-    sweep = SweepSettings(activation, settings.sampler == "nuts", adapting)
-    kernel, start = compiled_start(sweep, settings.warmup)
-    clock = _Clock()
-    began = time.perf_counter()
-    state = start(chain_keys(settings.seed, settings.chains), data)
-    if change_start is not None:
-        state = state._replace(chain=change_start(state.chain))
-    size = piece_size(settings.warmup, settings.samples)
-    kept: list[Any] = []
-    snapshots, done = _Snapshots(data, settings, size), 0
+    run = _Run(data, activation, settings, change_start)
     bar = tqdm(
         total=settings.warmup + settings.samples, disable=not settings.progress, unit="sweep"
     )
     with bar:
-        for phase, total in (("warmup", settings.warmup), ("sampling", settings.samples)):
-            bar.set_description(f"{phase}, {settings.chains} chains", refresh=True)
-            for n_sweeps in _pieces(total, size):
-                piece = compiled_piece(kernel, settings.chains, n_sweeps)
-                state, collected = jax.block_until_ready(piece(state, data))
-                if phase == "sampling":
-                    kept.append(jax.tree.map(np.asarray, collected))
-                clock.pieces.append((phase, n_sweeps, time.perf_counter() - began))
-                began = time.perf_counter()
-                if phase == "sampling":
-                    done += n_sweeps
-                    snapshots.offer(state, done - 1)
-                    clock.pieces.append((phase, 0, time.perf_counter() - began))
-                    began = time.perf_counter()
-                bar.update(n_sweeps)
-    joined = {
-        group: {
-            name: np.concatenate([piece[group][name] for piece in kept], axis=1)
-            for name in kept[0][group]
-        }
-        for group in kept[0]
-    }
-    sums = jax.tree.map(np.asarray, state.sums)
-    if settings.chains == 1:
-        sums = jax.tree.map(lambda leaf: leaf[None], sums)
-    return RunOutput(
-        joined["draw"],
-        joined["stats"],
-        snapshots.joined(),
-        np.asarray(snapshots.draws, dtype=int),
-        sums,
-        clock.report(),
-    )
+        run.advance("warmup", settings.warmup, bar)
+        run.advance("sampling", settings.samples, bar)
+        output = run.output()
+        while enough is not None and run.done < settings.limit and not enough(output):
+            more = min(settings.samples, settings.limit - run.done)
+            bar.total += more
+            run.clock.start()  # what was done in between is no sampling
+            run.advance("sampling", more, bar)
+            output = run.output()
+    return output

@@ -293,6 +293,21 @@ def test_step_size_adapts_in_both_directions():
     assert steps[1] == pytest.approx(missing_hmc.MAX_STEP, rel=1e-5)
 
 
+def test_step_sizes_are_fixed_after_warmup(toy):
+    """A chain that goes on adapting is none of a fixed distribution."""
+    case = toy(activation="tanh")
+    kernel = jax.jit(missing_hmc.kernel, static_argnums=3)
+    during, _ = kernel(
+        random.key(0), case.state, case.data, case.settings.activation, jnp.asarray(1)
+    )
+    after, info = kernel(random.key(1), during, case.data, case.settings.activation, jnp.asarray(0))
+    assert (during.adapt.error != case.state.adapt.error).all()
+    for first, second in zip(during.adapt, after.adapt, strict=True):
+        np.testing.assert_array_equal(first, second)
+    expected = jnp.exp(during.adapt.log_step_average).mean()
+    assert info["step_size"] == pytest.approx(float(expected), rel=1e-6)
+
+
 def test_poor_steps_are_counted_as_divergent(toy):
     case = toy(activation="relu")
     big = case.state.adapt._replace(log_step_average=jnp.full_like(case.state.adapt.error, 6.0))

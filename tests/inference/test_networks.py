@@ -21,7 +21,7 @@ from nnmm_jax.inference.blocks import theta as theta_block
 from nnmm_jax.inference.prepare import prepare
 from nnmm_jax.inference.quantities import align, draw_quantities
 from nnmm_jax.inference.run import RunSettings, run_chains
-from nnmm_jax.inference.sweep import SweepSettings, sweep
+from nnmm_jax.inference.sweep import SweepSettings, refreshed, sweep
 from nnmm_jax.network.functions import activation_of_function
 
 TOLERANCE = 1e-8
@@ -67,6 +67,7 @@ SHAPES = {
 }
 RICH = {
     "sizes": {"rich": True},
+    "fixed_sd_trait": 0.5,
     "random_trait": [Pedigree(), Group("pen")],
 }
 double = pytest.mark.usefixtures("double")
@@ -115,6 +116,17 @@ def test_density_of_theta_with_fixed_effects(toy, slabs, shape, rich):
         state, more = with_fixed(case, state, response - state.node_coef @ active, rng)
         points.append(((state, rest), log + more))
     check(case, points)
+
+
+@double
+def test_caches_of_a_function_without_theta(toy):
+    """Nothing but the nodes' moves changes what they give to the trait."""
+    case = toy(**SHAPES["function without theta"])
+    state, _ = sweep(random.key(1), case.state, case.data, jnp.asarray(0), case.settings)
+    fresh = refreshed(state, case.data, case.settings.activation)
+    for first, second in zip(jax.tree.leaves(state), jax.tree.leaves(fresh), strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-10)
+    assert (state.z != case.state.z).any()
 
 
 @double

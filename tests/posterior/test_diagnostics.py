@@ -83,6 +83,16 @@ def test_diagnostics__whatever_governs_node_effects_is_shared_with_latent_nodes(
     assert chosen(0) - chosen(1) == governing
 
 
+def test_diagnostics__parameters_of_a_function_unless_a_node_is_latent(make_result):
+    def chosen(latent):
+        result = make_result(nodes=2, latent=latent, individuals=3)
+        posterior = result.posterior.assign(theta_V=result.posterior["h2_trait"])
+        return {str(name) for name in checks.identified(posterior, result.latent)}
+
+    assert "theta_V" in chosen(0)
+    assert "theta_V" not in chosen(1)
+
+
 def test_diagnostics__without_a_middle_layer(make_result):
     names = quantities(make_result(layer=False, individuals=3, skip=True, terms=True))
     assert {"h2_trait", "fixed_trait[Intercept]", "var_polygenic", "ebv[id0000]"} <= names

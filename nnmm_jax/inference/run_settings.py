@@ -1,0 +1,96 @@
+"""Length and seed of a run, and when it ends."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nnmm_jax.errors import InputError
+
+SAMPLERS = ("hmc", "nuts")
+LIMIT_FACTOR = 10  # of samples: the most draws of a run that goes on until it is long enough
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Length and seed of a run.
+
+    Attributes
+    ----------
+    warmup, samples : int
+        Sweeps discarded and kept, of every chain.
+    chains : int
+    seed : int
+        Chain c uses ``fold_in(key(seed), c)``, however many chains run.
+    progress : bool
+        Whether to show a progress bar on standard error.
+    sampler : str
+        How missing omics of a nonlinear network move: ``hmc`` or ``nuts``.
+    until_ess : float or None
+        Go on, ``samples`` at a time, until every identified quantity has this effective sample
+        size and chains agree. ``None``: ``samples`` and no more.
+    max_samples : int or None
+        The most sweeps then kept, of every chain. ``None``: ten times ``samples``.
+
+    Raises
+    ------
+    InputError
+        If a count is not a positive whole number (``warmup`` may be 0), the sampler is unknown, or
+        ``until_ess`` and the others do not fit together.
+    """
+
+    warmup: int = 1000
+    samples: int = 1000
+    chains: int = 4
+    seed: int = 0
+    progress: bool = True
+    sampler: str = "hmc"
+    until_ess: float | None = None
+    max_samples: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the counts."""
+        for name, least in (("warmup", 0), ("samples", 1), ("chains", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise InputError(
+                    f"{name} must be a whole number of at least {least}, got {value!r}"
+                )
+        if self.sampler not in SAMPLERS:
+            raise InputError(
+                f"sampler: expected one of {', '.join(SAMPLERS)}, found {self.sampler!r}"
+            )
+        self._check_limits()
+
+    def _check_limits(self) -> None:
+        """Check what has to do with the end of a run that goes on."""
+        target: Any = self.until_ess
+        limit: Any = self.max_samples
+        if target is None and limit is not None:
+            raise InputError("max_samples: expected until_ess with it, found none; state both")
+        if target is None:
+            return
+        number = isinstance(target, int | float | np.number) and not isinstance(target, bool)
+        if not (number and 0 < target < math.inf):
+            raise InputError(f"until_ess: expected a number above 0, found {target!r}")
+        if self.chains < 2:
+            raise InputError(
+                f"until_ess: expected 2 chains or more, which R-hat needs, found {self.chains}"
+            )
+        if limit is None:
+            return
+        if isinstance(limit, bool) or not isinstance(limit, int | np.integer):
+            raise InputError(f"max_samples must be a whole number, got {limit!r}")
+        if limit < self.samples:
+            raise InputError(
+                f"max_samples: expected at least the {self.samples} samples that come first, "
+                f"found {limit}"
+            )
+
+    @property
+    def limit(self) -> int:
+        """The most sweeps kept, of every chain."""
+        if self.until_ess is None:
+            return self.samples
+        return LIMIT_FACTOR * self.samples if self.max_samples is None else self.max_samples
