@@ -1,7 +1,8 @@
 """One sweep from draws of NumPyro's own composite Gibbs sampler leaves their distribution alone.
 
 NumPyro samples the model by NUTS and, component by component, from the joint density, and knows
-nothing of our blocks: if a sweep moved the posterior, draws before and after it would differ on average.
+nothing of our blocks: if a sweep moved the posterior, draws before and after it would differ on
+average.
 """
 
 import jax
