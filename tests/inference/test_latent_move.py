@@ -126,8 +126,7 @@ def test_density_along_a_move(toy, slabs, name):
     """Joint x Jacobian = move x node effect given the move x fixed effects given both."""
     case = make(toy, name)
     data, activation, rest = case.data, case.settings.activation, slabs(0, case)
-    active = trait.active_records(case.state, data, activation)
-    start = latent_move.Trait(case.state.z, active, case.state.node_coef[0])
+    start = latent_move.begin(case.state, data, activation)
     for number, latent in enumerate(data.latent_rows):
         problem = latent_move.make_problem(case.state, data, activation, number)
         node, logs, joints = int(latent[-1]), [], []
@@ -210,3 +209,19 @@ def test_prior_is_left_as_it_is(toy):
     for old, new in zip(before, found, strict=True):
         assert np.mean(old != new) > 0.9
         assert stats.ks_2samp(old, new).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", ["tanh", "spike", "rich"])
+def test_what_is_left_for_the_next_node_is_exact(toy, name):
+    """Nodes take their turns on a running residual of the phenotype."""
+    case = make(toy, name)
+    data, activation = case.data, case.settings.activation
+    problem = latent_move.make_problem(case.state, data, activation, 0)
+    begun = now = latent_move.begin(case.state, data, activation)
+    for number, node in enumerate(data.latent_rows[0]):
+        now, _ = latent_move.move_node(problem, now, (random.key(number), node))
+    response = begun.left + begun.coef @ begun.active
+    np.testing.assert_allclose(now.left, response - now.coef @ now.active, atol=1e-10)
+    features = activation.features(now.z, {}, data.units)[:, data.y_rows]
+    np.testing.assert_allclose(now.active, data.trait.weighted(features), atol=1e-10)
+    assert not np.allclose(now.left, begun.left)

@@ -168,11 +168,14 @@ class Trait(NamedTuple):
     active : (feature, record)
         Weighted.
     coef : (feature,)
+    left : (record,)
+        What fixed effects and residual make up; nodes too where a function combines them. Weighted.
     """
 
     z: Array
     active: Array
     coef: Array
+    left: Array
 
 
 class Problem(NamedTuple):
@@ -187,8 +190,6 @@ class Problem(NamedTuple):
         Prior of the node effects; ``None`` where a function of all nodes takes their place, and
         without a spike.
     state : State
-    response : (record,)
-        What fixed effects, nodes and residual make up, weighted.
     data : ModelData
     activation : Activation
     """
@@ -198,7 +199,6 @@ class Problem(NamedTuple):
     variances: Array | None
     weights: Array | None
     state: State
-    response: Array
     data: ModelData
     activation: Activation
 
@@ -219,10 +219,10 @@ class Problem(NamedTuple):
 
     def sums(self, node: Array | int, active: Array, trait: Trait) -> Sums:
         """Sums of an active node (record,)."""
-        left = self.response
+        left = trait.left
         if self.variances is not None:
             row = self.first + node
-            left = left - trait.coef @ trait.active + trait.coef[row] * trait.active[row]
+            left = left + trait.coef[row] * trait.active[row]
         basis = self.data.trait.design.basis
         seen = basis @ active
         taken = self.data.trait.taken(self.state.trait.variance)[0]
@@ -253,9 +253,17 @@ def make_problem(state: State, data: ModelData, activation: Activation, number: 
         shape = (1, nodes.stop - nodes.start)
         variances = jnp.concatenate([jnp.broadcast_to(slab, shape) for slab in slabs])
         weights = effects.weights.T if hyper.spike else None
-    response = without_nodes(state, data) + (state.trait.fixed @ data.trait.design.matrix)[0]
     ways = directions(state.omics[number], data.omics[number])
-    return Problem(ways, nodes.start, variances, weights, state, response, data, activation)
+    return Problem(ways, nodes.start, variances, weights, state, data, activation)
+
+
+def begin(state: State, data: ModelData, activation: Activation) -> Trait:
+    """Nodes and their effects before any of them moves."""
+    active, coef = active_records(state, data, activation), state.node_coef[0]
+    left = without_nodes(state, data) + (state.trait.fixed @ data.trait.design.matrix)[0]
+    if data.node_hyper:
+        left = left - coef @ active
+    return Trait(state.z, active, coef, left)
 
 
 def move_node(problem: Problem, trait: Trait, draws: tuple[Array, Array]) -> tuple[Trait, Array]:
@@ -300,7 +308,10 @@ def move_node(problem: Problem, trait: Trait, draws: tuple[Array, Array]) -> tup
         return trait._replace(z=trait.z.at[row].set(z)), at
     new = effect.draw(key_effect, *problem.sums(node, active, trait))
     return Trait(
-        trait.z.at[row].set(z), trait.active.at[row].set(active), trait.coef.at[row].set(new)
+        trait.z.at[row].set(z),
+        trait.active.at[row].set(active),
+        trait.coef.at[row].set(new),
+        trait.left + trait.coef[row] * trait.active[row] - new * active,
     ), at
 
 
@@ -344,8 +355,7 @@ def kernel(
     values, and so does the trait's residual: the block of the node effects or of theta, which
     starts by integrating them out too, has to follow.
     """
-    active = active_records(state, data, activation)
-    trait = Trait(state.z, active, state.node_coef[0])
+    trait = begin(state, data, activation)
     omics = list(state.omics)
     for number, latent in enumerate(data.latent_rows):
         if not latent.shape[0]:
