@@ -7,8 +7,10 @@ import scipy.linalg
 from jax import Array, lax
 
 from nnmm_jax.inference.arrays import MISSING_CODE, FixedDesign, MarkerMatrix, Spectrum
+from nnmm_jax.inference.blocks.effects import GROUP
 
-MARKER_BLOCK = 64  # markers updated between two products with the residual; measured optimum 32-128
+MARKER_BLOCK = 1024  # most markers updated between two products with the residual
+CENTRED_BYTES = 2**27  # genotypes are centred once for all if that takes at most this
 RANK_TOLERANCE = 1e-9  # eigenvalues below this share of the largest count as zero
 CHUNK = 1024  # markers decoded at a time
 
@@ -28,22 +30,33 @@ def decoded(genotypes: np.ndarray, means: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(missing, 0.0, genotypes - means))
 
 
+def block_of(n_markers: int) -> int:
+    """Size of the blocks of markers: blocks of like size, a multiple of what XLA's loop takes."""
+    n_blocks = -(-n_markers // MARKER_BLOCK)
+    return -(-n_markers // (n_blocks * GROUP)) * GROUP
+
+
 def build_marker_matrix(
     genotypes: np.ndarray,
     means: np.ndarray,
     root: np.ndarray | None = None,
-    block_size: int = MARKER_BLOCK,
 ) -> MarkerMatrix:
-    """Lay genotypes (individual, marker; int8 with -1 or float with NaN) out for the sampler."""
+    """Lay genotypes (individual, marker; int8 with -1 or float with NaN) out for the sampler.
+
+    Where there is room they are centred here, which saves doing so in every sweep; otherwise
+    counts stay int8.
+    """
     dtype = jnp.result_type(float)
     n, p = genotypes.shape
+    block_size = block_of(p)
     padding = -p % block_size
-    if np.issubdtype(genotypes.dtype, np.integer):
+    counts = np.issubdtype(genotypes.dtype, np.integer)
+    if counts and genotypes.size * np.dtype(dtype).itemsize > CENTRED_BYTES:
         codes = np.full((p + padding, n), MISSING_CODE, np.int8)
         codes[:p] = genotypes.T
     else:
         codes = np.zeros((p + padding, n), dtype)
-        codes[:p] = np.nan_to_num(genotypes - means).T
+        codes[:p] = decoded(genotypes, means).T
     return MarkerMatrix(
         jnp.asarray(codes),
         jnp.asarray(np.pad(means, (0, padding)), dtype),

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, lax, random
@@ -19,7 +20,9 @@ _BLOCKS = 2**30  # subkeys of blocks, beyond those of terms within a block
 def _flat(
     draw: Callable[..., Array], key: Array, shape: tuple[int, ...], dtype: jnp.dtype
 ) -> Array:
-    return draw(key, (math.prod(shape),), dtype).reshape(shape)
+    # Both words of a threefry block are used: half the work of numbers that could be drawn apart.
+    with jax.threefry_partitionable(False):
+        return draw(key, (math.prod(shape),), dtype).reshape(shape)
 
 
 def of_block(key: Array, number: int) -> Array:

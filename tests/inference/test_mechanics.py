@@ -13,12 +13,14 @@ from scipy import stats
 
 from nnmm_jax import BayesR, Group, Network, Pedigree, Relationship
 from nnmm_jax.errors import InputError
+from nnmm_jax.inference import build_arrays, noise
 from nnmm_jax.inference.blocks import missing_hmc, mixed_model, random_terms, scale_move
 from nnmm_jax.inference.blocks.effects import (
     SweepDraws,
     coordinate_sweep,
     draw_sweep,
     effect_conditional,
+    packed_constants,
 )
 from nnmm_jax.inference.blocks.families import family_of
 from nnmm_jax.inference.kernel import NNMMKernel
@@ -64,7 +66,8 @@ def wide_case(toy, prior, **more):
         (BayesR(mixture=(0, 0.1, 1)), 0.5),
     ],
 )
-def test_blocked_sweep_equals_marker_by_marker(toy, prior, sd):
+def test_blocked_sweep_equals_marker_by_marker(toy, prior, sd, monkeypatch):
+    monkeypatch.setattr(build_arrays, "MARKER_BLOCK", 64)
     case = wide_case(toy, prior, latent=int(sd is not None), fixed_sd_omics=sd)
     state, arrays = case.state.omics[0], case.data.omics[0]
     term, effects, var_e = arrays.terms[0], state.terms[0], state.variance
@@ -87,18 +90,18 @@ def test_blocked_sweep_equals_marker_by_marker(toy, prior, sd):
     hyper = term.hyper
     draws = draw_sweep(
         key_coef,
-        jnp.asarray((left * dense).sum(2).T),
+        jnp.asarray((left * dense).sum(2)),
         var_e,
         family_of(hyper).slabs(effects, var_e, hyper),
         effects.weights if hyper.spike else None,
-        mixed_model.allowed_effects(term),
+        mixed_model.allowed_effects(term).T,
     )
     naive = np.array(effects.coef)
     for j in range(term.markers.n_padded):
         naive[:, j] = 0.0
         rhs = ((response - naive @ dense) * left[:, j]).sum(axis=1)
-        scores = np.r_[np.zeros((1, len(rhs))), draws.offset[:, j] + draws.slope[:, j] * rhs**2]
-        values = np.r_[np.zeros((1, len(rhs))), rhs * draws.gain[:, j] + draws.noise[:, j]]
+        scores = np.r_[np.zeros((1, len(rhs))), draws.offset[..., j] + draws.slope[..., j] * rhs**2]
+        values = np.r_[np.zeros((1, len(rhs))), rhs * draws.gain[..., j] + draws.noise[..., j]]
         naive[:, j] = np.take_along_axis(values, scores.argmax(0)[None], axis=0)[0]
     np.testing.assert_allclose(swept, naive, atol=1e-10)
     assert (0 < np.count_nonzero(naive) < 150 * len(naive)) == hyper.spike
@@ -115,16 +118,20 @@ def test_sweep_draws_are_the_conditional_solved_for_the_right_hand_side():
     var_e, variance = jnp.asarray([0.7, 2.0]), jnp.asarray([0.1, 1.0])
     weights = jnp.asarray([[0.9, 0.1], [0.2, 0.8]])
     draws = draw_sweep(key, sizes, var_e, (variance[:, None],), weights)
-    logit_u = -random.logistic(random.split(key)[0], (6,), jnp.float64).reshape(1, 3, 2)
-    noise = random.normal(random.split(key)[1], (6,), jnp.float64).reshape(1, 3, 2)
+    logit_u = -noise.logistic(random.split(key)[0], (1, 2, 3), jnp.float64)
+    normal = noise.normal(random.split(key)[1], (1, 2, 3), jnp.float64)
     for rhs in (0.0, 0.5, -3.0, 10.0):
         expected = effect_conditional(
-            jnp.asarray(rhs), sizes[:, None], var_e, variance[None, None], weights.T[:, None]
+            jnp.asarray(rhs),
+            sizes,
+            var_e[:, None],
+            variance[None, :, None],
+            weights.T[..., None],
         )
         included = draws.offset + draws.slope * rhs**2 > 0
         np.testing.assert_array_equal(included, -logit_u < expected.log_odds)
         np.testing.assert_allclose(
-            rhs * draws.gain + draws.noise, expected.mean + expected.sd * noise, rtol=1e-12
+            rhs * draws.gain + draws.noise, expected.mean + expected.sd * normal, rtol=1e-12
         )
 
 
@@ -140,7 +147,7 @@ def test_components_are_chosen_with_their_probabilities():
         tuple(jnp.full((1, 1), one) for one in variances),
         weights,
     )
-    scores = np.asarray(draws.offset + draws.slope * rhs**2)[..., 0]
+    scores = np.asarray(draws.offset + draws.slope * rhs**2)[:, 0]
     chosen = np.where(scores.max(axis=0) > 0, 1 + scores.argmax(axis=0), 0)
     exact = effect_conditional(
         jnp.asarray(rhs), jnp.asarray(size), var_e, jnp.asarray(variances)[:, None], weights.T
@@ -152,14 +159,15 @@ def test_components_are_chosen_with_their_probabilities():
 
 
 def test_padding_never_enters():
-    allowed = (jnp.arange(4) < 2)[:, None]
+    allowed = (jnp.arange(4) < 2)[None]
     weights = jnp.asarray([[1e-6, 1.0]])
     draws = draw_sweep(
         random.key(0), jnp.zeros(4), jnp.ones(1), (jnp.ones((1, 1)),), weights, allowed
     )
-    new = coordinate_sweep(jnp.zeros((4, 4)), jnp.zeros((4, 1)), jnp.zeros((4, 1)), draws)
-    assert np.count_nonzero(new[:2]) == 2
-    assert np.count_nonzero(new[2:]) == 0
+    packed = packed_constants(jnp.zeros((1, 4)), draws)
+    new = coordinate_sweep(jnp.zeros((4, 4)), jnp.zeros((1, 4)), packed)
+    assert np.count_nonzero(new[:, :2]) == 2
+    assert np.count_nonzero(new[:, 2:]) == 0
 
 
 def test_without_a_spike_every_effect_enters():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nnmm_jax import RRBLUP, BayesC, InputError, Network
+from nnmm_jax.inference import build_arrays
 from nnmm_jax.inference.build_arrays import (
     build_grams,
     build_marker_matrix,
@@ -34,12 +35,15 @@ def centred(genotypes):
     return np.nan_to_num(values - np.nanmean(values, axis=0))
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.float32])
-def test_marker_matrix_imputes_by_the_mean_and_multiplies(dtype):
+@pytest.mark.parametrize(("dtype", "room"), [(np.int8, 0), (np.int8, 2**27), (np.float32, 0)])
+def test_marker_matrix_imputes_by_the_mean_and_multiplies(dtype, room, monkeypatch):
+    monkeypatch.setattr(build_arrays, "MARKER_BLOCK", 32)
+    monkeypatch.setattr(build_arrays, "CENTRED_BYTES", room)
     genotypes = genotypes_with_holes(dtype)
     dense = centred(genotypes)
-    markers = build_marker_matrix(genotypes, marker_means(genotypes), block_size=32)
-    assert markers.codes.dtype == (jnp.int8 if dtype == np.int8 else jnp.float64)
+    markers = build_marker_matrix(genotypes, marker_means(genotypes))
+    kept = dtype == np.int8 and not room
+    assert markers.codes.dtype == (jnp.int8 if kept else jnp.float64)
     assert (markers.n_blocks, markers.n_padded, markers.n_markers) == (3, 96, 70)
     effects = np.random.default_rng(1).normal(size=(4, 96))
     tolerance = {"rtol": 1e-5, "atol": 1e-5}

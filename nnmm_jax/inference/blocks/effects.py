@@ -5,7 +5,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax, random
 
-from nnmm_jax.inference import noise
+from nnmm_jax.inference import native, noise
+
+GROUP = 32  # effects that XLA's own loop takes between two products, measured optimum 16 to 64
 
 
 class EffectConditional(NamedTuple):
@@ -50,7 +52,7 @@ def effect_conditional(
 
 
 class SweepDraws(NamedTuple):
-    """Random and constant part of a sweep, each (component, effect, response).
+    """Random and constant part of a sweep, each (component, response, effect).
 
     Component k has the score ``offset + slope * rhs**2``; the one with the highest score wins if
     that is above 0, the score of zero, and the effect becomes ``rhs * gain + noise``. That is
@@ -77,20 +79,20 @@ def draw_sweep(
     Parameters
     ----------
     key : Array
-    sum_squares : (effect,) or (effect, response)
+    sum_squares : (effect,) or (response, effect)
     var_e : (response,)
     variances : tuple of (response, 1 or effect)
         Of the components that are not zero.
     weights : (response, 1 + component) or None
         Probabilities of all components, zero first; ``None`` without a spike.
-    allowed : (effect, 1 or response) bool or None
+    allowed : (1 or response, effect) bool or None
         Effects that are not allowed (padding, masks) become zero.
     """
     key_include, key_noise = random.split(key)
-    size = (len(variances), sum_squares.shape[0], var_e.shape[0])
-    x2 = sum_squares[:, None] if sum_squares.ndim == 1 else sum_squares
-    variance = jnp.stack([jnp.broadcast_to(one.T, size[1:]) for one in variances])
-    gain = 1.0 / (x2 + var_e / variance)
+    size = (len(variances), var_e.shape[0], sum_squares.shape[-1])
+    var_e = var_e[:, None]
+    variance = jnp.stack([jnp.broadcast_to(one, size[1:]) for one in variances])
+    gain = 1.0 / (sum_squares + var_e / variance)
     slab = jnp.sqrt(var_e * gain) * noise.normal(key_noise, size, gain.dtype)
     if weights is None:
         offset = jnp.full(size, jnp.inf, gain.dtype)
@@ -102,7 +104,7 @@ def draw_sweep(
             gumbel = noise.gumbel(key_include, (size[0] + 1, *size[1:]), gain.dtype)
             luck = gumbel[1:] - gumbel[0]
         log_prior = jnp.log(weights[:, 1:]).T - jnp.log(weights[:, 0])
-        offset = luck + log_prior[:, None, :] - 0.5 * jnp.log1p(x2 * variance / var_e)
+        offset = luck + log_prior[..., None] - 0.5 * jnp.log1p(sum_squares * variance / var_e)
     if allowed is not None:
         offset = jnp.where(allowed, offset, -jnp.inf)
     return SweepDraws(offset, 0.5 * gain / var_e, gain, slab)
@@ -115,62 +117,107 @@ class OwnGram(NamedTuple):
     share: Array
 
 
+def packed_constants(coef: Array, draws: SweepDraws) -> Array:
+    """All that a step of the sweep reads of one effect, (response, 1 + 4 components, effect).
+
+    Parameters
+    ----------
+    coef : (response, effect)
+        Current effects.
+    """
+    parts = jnp.concatenate([coef[None], *draws])
+    return jnp.moveaxis(parts, 0, 1)
+
+
 def coordinate_sweep(
-    gram: Array, rhs: Array, coef: Array, draws: SweepDraws, own_gram: OwnGram | None = None
+    gram: Array, rhs: Array, packed: Array, own_gram: OwnGram | None = None
 ) -> Array:
     """Update effects one after the other, exactly, on their cross-products alone.
+
+    Machine code on a CPU (:mod:`nnmm_jax.inference.native`), a loop of XLA's elsewhere.
 
     Parameters
     ----------
     gram : (effect, effect)
-    rhs : (effect, response)
+    rhs : (response, effect)
         Products of the covariates with the current residual.
-    coef : (effect, response)
-        Current effects.
-    draws : SweepDraws
+    packed : (response, 1 + 4 components, effect)
+        Current effects and the sweep's draws, see :func:`packed_constants`.
     own_gram : OwnGram, optional
 
     Returns
     -------
-    (effect, response)
+    (response, effect)
         New effects.
     """
-    # One array, one slice a step: loop overhead, not arithmetic, is what this loop costs. With one
-    # component the score is above 0 where rhs**2 exceeds a threshold: one number less to carry.
-    n_components = draws.gain.shape[0]
-    if n_components == 1:
-        parts = [-draws.offset / draws.slope, draws.gain, draws.noise]
-    else:
-        parts = list(draws)
-    packed = jnp.stack([coef, *(one for part in parts for one in part)], axis=1)
-    diagonal = jnp.diagonal(gram)
+    if own_gram is None:
+        own_gram = OwnGram(jnp.zeros((0, 0), gram.dtype), jnp.zeros(rhs.shape[:1], gram.dtype))
+    if not native.available():
+        return step_by_step(gram, *own_gram, rhs, packed)
+    return lax.platform_dependent(
+        gram, *own_gram, rhs, packed, cpu=native.sweep, default=step_by_step
+    )
 
-    def chosen(own: Array, rest: Array) -> Array:
-        square = own**2
-        if n_components == 1:
-            threshold, gain, luck = rest
-            return jnp.where(square > threshold, own * gain + luck, 0.0)
-        offset, slope, gain, luck = rest.reshape(4, n_components, -1)
-        best, value = jnp.zeros_like(own), jnp.zeros_like(own)
-        for k in range(n_components):
-            score = offset[k] + slope[k] * square
-            value = jnp.where(score > best, own * gain[k] + luck[k], value)
-            best = jnp.maximum(score, best)
-        return value
 
-    def step(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+def chosen(rhs: Array, draws: SweepDraws) -> Array:
+    """Value of an effect that a sweep's draws give, (...); ``draws`` are (component, ...).
+
+    Parameters
+    ----------
+    rhs : Array
+        Product of the covariate with the residual that leaves out this effect.
+    """
+    square = rhs**2
+    best, value = jnp.zeros_like(rhs), jnp.zeros_like(rhs)
+    for offset, slope, gain, luck in zip(*draws, strict=True):
+        score = offset + slope * square
+        value = jnp.where(score > best, rhs * gain + luck, value)
+        best = jnp.maximum(score, best)
+    return value
+
+
+def step_by_step(gram: Array, extra: Array, share: Array, rhs: Array, packed: Array) -> Array:
+    """:func:`coordinate_sweep` as a loop over the effects, all responses at once.
+
+    In groups, between which the others hear of the changes in one product: a step then touches
+    the right-hand sides of its own group only.
+    """
+    size = gram.shape[0]
+    group = GROUP if size % GROUP == 0 else size
+    # One array, one slice a step: loop overhead, not arithmetic, is what this loop costs.
+    constants = jnp.transpose(packed, (2, 1, 0))
+
+    def part(whole: Array, start: Array, *axes: int) -> Array:
+        for axis in axes if whole.shape[0] else ():
+            whole = lax.dynamic_slice_in_dim(whole, start, group, axis)
+        return whole
+
+    def move(number: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         rhs, new = carry
-        constants = lax.dynamic_index_in_dim(packed, j, keepdims=False)
-        old = constants[0]
-        row = lax.dynamic_index_in_dim(gram, j, keepdims=False)[:, None]
-        square = diagonal[j]
-        if own_gram is not None:
-            mine = lax.dynamic_index_in_dim(own_gram.gram, j, keepdims=False)
-            row = row + mine[:, None] * own_gram.share
-            square = row[j]
-        own = lax.dynamic_index_in_dim(rhs, j, keepdims=False) + square * old
-        value = chosen(own, constants[1:])
-        rhs = rhs - row * (value - old)[None, :]
-        return rhs, lax.dynamic_update_index_in_dim(new, value, j, axis=0)
+        start = number * group
+        mine, own_extra = part(gram, start, 0, 1), part(extra, start, 0, 1)
 
-    return lax.fori_loop(0, coef.shape[0], step, (rhs, jnp.zeros_like(coef)))[1]
+        def step(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            rhs, new = carry
+            steps = lax.dynamic_index_in_dim(constants, start + j, keepdims=False)
+            old, draws = steps[0], SweepDraws(*steps[1:].reshape(4, -1, steps.shape[-1]))
+            row = lax.dynamic_index_in_dim(mine, j, keepdims=False)[:, None]
+            if extra.shape[0]:
+                more = lax.dynamic_index_in_dim(own_extra, j, keepdims=False)
+                row = row + more[:, None] * share
+            square = lax.dynamic_index_in_dim(row, j, keepdims=False)
+            own = lax.dynamic_index_in_dim(rhs, j, keepdims=False) + square * old
+            value = chosen(own, draws)
+            rhs = rhs - row * (value - old)[None, :]
+            return rhs, lax.dynamic_update_index_in_dim(new, value, j, axis=0)
+
+        here = lax.dynamic_slice_in_dim(rhs, start, group)
+        _, values = lax.fori_loop(0, group, step, (here, jnp.zeros_like(here)))
+        change = values - lax.dynamic_slice_in_dim(constants, start, group)[:, 0]
+        rhs = rhs - lax.dynamic_slice_in_dim(gram, start, group).T @ change
+        if extra.shape[0]:
+            rhs = rhs - (lax.dynamic_slice_in_dim(extra, start, group).T @ change) * share
+        return rhs, lax.dynamic_update_slice_in_dim(new, values, start, axis=0)
+
+    start = (rhs.T, jnp.zeros_like(rhs.T))
+    return lax.fori_loop(0, size // group, move, start)[1].T

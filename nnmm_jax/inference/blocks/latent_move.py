@@ -21,7 +21,8 @@ from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import EffectHyper, LayerArrays, ModelData
 from nnmm_jax.inference.blocks.effects import (
     EffectConditional,
-    coordinate_sweep,
+    SweepDraws,
+    chosen,
     draw_sweep,
     effect_conditional,
 )
@@ -148,8 +149,7 @@ class NodeEffect(NamedTuple):
         """Draw the effect."""
         weights = None if self.weights is None else self.weights.T
         draws = draw_sweep(key, square[None], self.var_y, tuple(self.variances[:, None]), weights)
-        zero = jnp.zeros((1, 1), product.dtype)
-        return coordinate_sweep(square[None, None], product[None, None], zero, draws)[0, 0]
+        return chosen(product, SweepDraws(*(part[:, 0, 0] for part in draws)))
 
 
 class Sums(NamedTuple):

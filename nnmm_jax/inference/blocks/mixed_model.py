@@ -15,9 +15,9 @@ from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import EffectHyper, LayerArrays, MarkerMatrix, Spectrum, TermArrays
 from nnmm_jax.inference.blocks.effects import (
     OwnGram,
-    SweepDraws,
     coordinate_sweep,
     draw_sweep,
+    packed_constants,
 )
 from nnmm_jax.inference.blocks.families import family_of
 from nnmm_jax.inference.blocks.scale_move import scale_move
@@ -141,45 +141,45 @@ def _sweep(
     markers, size, hyper = term.markers, term.markers.block_size, term.hyper
     # Rounding may leave a marker that the design explains with a sum of squares below zero.
     sum_squares = jnp.maximum(jnp.diagonal(term.grams, axis1=1, axis2=2).reshape(-1), 0.0)
-    taken = arrays.taken(var_e)
+    taken = arrays.taken(var_e)[:, None]
     flat = arrays.fixed_precision is None
     if not flat:  # what fixed effects with a prior do not take, each response has for itself
         explained = jnp.sum(term.loadings**2, axis=1)
-        sum_squares = sum_squares[:, None] + explained[:, None] * (1.0 - taken)
+        sum_squares = sum_squares + explained * (1.0 - taken)
     draws = draw_sweep(
         key_coef,
         sum_squares,
         var_e,
         family_of(hyper).slabs(effects, var_e, hyper),
         effects.weights if hyper.spike else None,
-        allowed_effects(term),
+        allowed_effects(term).T,
     )
+    packed = packed_constants(effects.coef, draws)
 
     def update(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         coef, residual, seen = carry
 
-        def mine(whole: Array, axis: int = 0) -> Array:
+        def mine(whole: Array, axis: int = -1) -> Array:
             return lax.dynamic_slice_in_dim(whole, index * size, size, axis=axis)
 
-        genotypes, loadings, old = markers.block(index), mine(term.loadings), mine(coef)
+        genotypes, loadings, constants = markers.block(index), mine(term.loadings, 0), mine(packed)
         new = coordinate_sweep(
             lax.dynamic_index_in_dim(term.grams, index, keepdims=False),
-            genotypes @ residual.T - loadings @ (seen if flat else taken * seen),
-            old,
-            SweepDraws(*(mine(part, axis=1) for part in draws)),
-            None if flat else OwnGram(loadings @ loadings.T, 1.0 - taken),
+            residual @ genotypes.T - (seen if flat else taken * seen) @ loadings.T,
+            constants,
+            None if flat else OwnGram(loadings @ loadings.T, 1.0 - taken[:, 0]),
         )
-        change = new - old
+        change = new - constants[:, 0]
         return (
-            lax.dynamic_update_slice_in_dim(coef, new, index * size, axis=0),
-            residual - change.T @ genotypes,
-            seen - loadings.T @ change,
+            lax.dynamic_update_slice_in_dim(coef, new, index * size, axis=-1),
+            residual - change @ genotypes,
+            seen - change @ loadings,
         )
 
-    start = (effects.coef.T, residual, arrays.design.basis @ residual.T)
+    start = (effects.coef, residual, residual @ arrays.design.basis.T)
     coef, residual, seen = lax.fori_loop(0, markers.n_blocks, update, start)
-    fixed = noise.draw_normal(key_fixed, fixed_conditional(seen.T, var_e, arrays))
-    return fixed, coef.T, residual - fixed @ arrays.design.basis
+    fixed = noise.draw_normal(key_fixed, fixed_conditional(seen, var_e, arrays))
+    return fixed, coef, residual - fixed @ arrays.design.basis
 
 
 def fixed_conditional(seen: Array, var_e: Array, arrays: LayerArrays) -> dist.Normal:

@@ -8,7 +8,7 @@ from jax import Array, random
 
 from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import EffectHyper, ModelData
-from nnmm_jax.inference.blocks.effects import coordinate_sweep, draw_sweep
+from nnmm_jax.inference.blocks.effects import coordinate_sweep, draw_sweep, packed_constants
 from nnmm_jax.inference.blocks.families import family_of
 from nnmm_jax.inference.blocks.mixed_model import fixed_conditional, with_components
 from nnmm_jax.inference.blocks.scale_move import scale_move
@@ -118,8 +118,8 @@ def _sweep_nodes(
         family_of(hyper).slabs(effects, var_y, hyper),
         effects.weights,
     )
-    rhs = (system.rhs - system.gram @ coef)[nodes, None]
-    return coordinate_sweep(gram, rhs, coef[nodes, None], draws)[:, 0]
+    rhs = (system.rhs - system.gram @ coef)[None, nodes]
+    return coordinate_sweep(gram, rhs, packed_constants(coef[None, nodes], draws))[0]
 
 
 def _draw_coef(key: Array, state: State, data: ModelData, system: TraitSystem) -> Array:
