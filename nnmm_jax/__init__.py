@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nnmm_jax.network.terms import Relationship as Relationship
     from nnmm_jax.posterior.result import FitResult as FitResult
     from nnmm_jax.posterior.result import load as load
+    from nnmm_jax.threads import use_threads as use_threads
 
 __version__ = "0.1.0"
 
@@ -79,6 +80,7 @@ _HOME = {
     "load": "nnmm_jax.posterior.result",
     "read_dataset": "nnmm_jax.data.align",
     "simulate": "nnmm_jax.network.simulate",
+    "use_threads": "nnmm_jax.threads",
 }
 __all__ = list(_HOME)
 

@@ -20,7 +20,7 @@ from nnmm_jax.network.priors import Prior, Residual
 from nnmm_jax.network.spec import Block, Network
 from nnmm_jax.posterior.assemble import assemble
 from nnmm_jax.posterior.diagnostics import diagnostics
-from nnmm_jax.posterior.provenance import machine, peak_memory_mb, versions
+from nnmm_jax.posterior.provenance import header, machine, peak_memory_mb, versions
 from nnmm_jax.posterior.result import FitResult
 from nnmm_jax.posterior.stopping import Reached, closing_lines, reached
 
@@ -89,6 +89,8 @@ class Model:
         settings = RunSettings(
             warmup, samples, chains, seed, progress, sampler, until_ess, max_samples
         )
+        if progress:
+            print(f"nnmm: {header(chains)}", file=sys.stderr)
         result = _fit(self.dataset, self.network, settings)
         if progress:
             for line in closing_lines(result):
@@ -125,8 +127,8 @@ def fit(
         All random numbers come from it. ``None``: drawn from the system and stored with the
         result, so that the run can be repeated.
     progress : bool
-        Show a progress bar, and a line at the end if the chains have not converged; it changes no
-        number.
+        Show what the run computes on, a progress bar, and a line at the end if the chains have not
+        converged; it changes no number.
     sampler : str
         How missing omics and latent nodes of a nonlinear network move: ``"hmc"``, Hamiltonian
         Monte Carlo with trajectories of one length, or ``"nuts"``, the no-U-turn sampler.

@@ -25,6 +25,7 @@ from nnmm_jax.cli_flags import (
 from nnmm_jax.cli_predict import add_predict
 from nnmm_jax.errors import InputError, shortlist
 from nnmm_jax.folders import check_new_file, replacing
+from nnmm_jax.threads import use_threads
 
 if TYPE_CHECKING:
     from nnmm_jax.posterior.result import FitResult
@@ -138,6 +139,9 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
     sampler.add_argument(
         "--seed", type=int, metavar="S", help="of all random numbers (default: drawn and recorded)"
     )
+    sampler.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads (default: all there are)"
+    )
     parser.set_defaults(run=_fit)
 
 
@@ -239,6 +243,8 @@ def run_command(
 
 def _fit(options: argparse.Namespace) -> None:
     check_least(options, warmup=0, samples=1, chains=1, latent=0, seed=0)
+    if options.threads is not None:
+        use_threads(options.threads)
     # In the order of their cost: a wrong name is found before JAX works or data are read.
     from nnmm_jax.inference.run_settings import RunSettings
 

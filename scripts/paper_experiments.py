@@ -8,7 +8,6 @@ nnmm_jax.reports.paper_verdict; 2 wrong input; 130 interrupted.
 import argparse
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -122,12 +121,10 @@ def run(options: argparse.Namespace) -> list[str]:
 
     began = time.perf_counter()
     rows = []
-    with tempfile.TemporaryDirectory(prefix="nnmm-compiled-") as compiled:
-        keep_compiled(compiled)
-        for part in parts.values():
-            for row in part():
-                rows.append(row)
-                print(describe(row), file=sys.stderr, flush=True)
+    for part in parts.values():
+        for row in part():
+            rows.append(row)
+            print(describe(row), file=sys.stderr, flush=True)
     fits = pd.DataFrame(rows, columns=list(FITS))
     table = summarise(fits)
     with new_folder(options.out, owned=FILES.__contains__) as folder:
@@ -196,13 +193,6 @@ def lengths_of(options: argparse.Namespace) -> dict[int, Chains]:
         )
         for number, default in LENGTHS.items()
     }
-
-
-def keep_compiled(folder: str) -> None:
-    """Compile once for all data sets of one size: most of a small fit's time is compilation."""
-    import jax
-
-    jax.config.update("jax_compilation_cache_dir", folder)
 
 
 def describe(row: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ import argparse
 import dataclasses
 import math
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -123,14 +122,12 @@ def run(options: argparse.Namespace) -> list[str]:
     wheat = Wheat.read(options.data)
     began = time.perf_counter()
     found: list[Check] = []
-    with tempfile.TemporaryDirectory(prefix="nnmm-compiled-") as compiled:
-        keep_compiled(compiled)
-        for model, reference in references.items():
-            direct = sample(reference, wheat, options, model)
-            found += compare(reference, direct)
-            if model in latent:
-                through = sample(reference, wheat, options, f"{model}, latent")
-                found += compare_latent(reference, direct, through)
+    for model, reference in references.items():
+        direct = sample(reference, wheat, options, model)
+        found += compare(reference, direct)
+        if model in latent:
+            through = sample(reference, wheat, options, f"{model}, latent")
+            found += compare_latent(reference, direct, through)
     print_tables(found)
     if latent:
         print(LATENT_NOTE)
@@ -148,13 +145,6 @@ def chosen(
         if name not in choices:
             raise InputError(f"{flag}: expected some of {', '.join(choices)}, found {name!r}")
     return list(dict.fromkeys(names))
-
-
-def keep_compiled(folder: str) -> None:
-    """Compile once for all fits of one model."""
-    import jax
-
-    jax.config.update("jax_compilation_cache_dir", folder)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,6 @@ package does not offer.
 import argparse
 import dataclasses
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,18 +104,16 @@ def run(options: argparse.Namespace) -> None:
     dataset = read_dataset(files["genotypes"], files["omics"], files["phenotypes"], options.trait)
     print("\n".join(dataset.report.lines()), file=sys.stderr)
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="nnmm-compiled-") as compiled:
-        keep_compiled(compiled)
-        table = cross_validate(
-            dataset,
-            methods,
-            n_folds=options.folds,
-            repeats=options.repeats,
-            warmup=options.warmup,
-            samples=options.samples,
-            chains=options.chains,
-            seed=options.seed,
-        )
+    table = cross_validate(
+        dataset,
+        methods,
+        n_folds=options.folds,
+        repeats=options.repeats,
+        warmup=options.warmup,
+        samples=options.samples,
+        chains=options.chains,
+        seed=options.seed,
+    )
     if options.out is not None:
         table.to_csv(options.out, index=False)
     individuals = table.loc[table["repeat"] == 1].groupby("fold")["individuals"].first().sum()
@@ -125,13 +122,6 @@ def run(options: argparse.Namespace) -> None:
         f"individuals, {time.perf_counter() - began:.0f} s"
     )
     print_table(summarise(table))
-
-
-def keep_compiled(folder: str) -> None:
-    """Compile once for all folds of one size: most of a small fit's time is compilation."""
-    import jax
-
-    jax.config.update("jax_compilation_cache_dir", folder)
 
 
 def methods_of(options: argparse.Namespace) -> "dict[str, Method]":

@@ -1,3 +1,4 @@
+import os
 import sys
 from collections.abc import Callable
 
@@ -6,6 +7,8 @@ import pytest
 import xarray as xr
 
 from nnmm_jax.posterior.result import FitResult
+
+os.environ["NNMM_JAX_CACHE"] = "0"  # what is compiled is tested, not what was kept of it
 
 
 def build_result(

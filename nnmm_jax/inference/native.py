@@ -5,6 +5,7 @@ vector update for an effect that changes. A loop of XLA's takes every step for a
 all effects of a block, and pays for starting it; machine code takes each response for itself and
 skips what stays. Through XLA's foreign function interface a call costs a few microseconds.
 
+Here is what JAX has to know; the machine code is in :mod:`nnmm_jax.inference.native_code`.
 Without numba, and on a GPU, :func:`nnmm_jax.inference.blocks.effects.step_by_step` gives the same
 numbers up to rounding.
 """
@@ -22,14 +23,6 @@ import numpy as np
 from jax import Array
 
 SWITCH = "NNMM_JAX_NATIVE"  # environment variable; 0: do without
-
-# Byte offsets in the structures of XLA's C interface, xla/ffi/api/c_api.h, major version 0, which
-# promises not to move them.
-_FRAME_EXTENSION, _FRAME_STAGE, _FRAME_ARGUMENTS, _FRAME_RESULTS = 8, 32, 72, 112
-_EXTENSION_TYPE, _EXTENSION_METADATA = 8, 24
-_METADATA_MAJOR, _METADATA_MINOR, _METADATA_TRAITS = 24, 28, 32
-_BUFFER_DATA, _BUFFER_EXTENTS = 24, 40
-_ASKS_FOR_METADATA, _EXECUTE = 1, 3
 
 
 def _interface_version() -> tuple[int, int] | None:
@@ -62,108 +55,6 @@ def available() -> bool:
     return version is not None and version[0] == 0
 
 
-def _handler(dtype: np.dtype) -> Any:
-    """Compile what XLA calls, for one precision."""
-    import numba
-    from numba import carray, cfunc, njit
-    from numba.core import cgutils, types
-    from numba.extending import intrinsic
-
-    version = _interface_version()
-    assert version is not None
-    major, minor = version
-    real = numba.from_dtype(dtype)
-    zero = dtype.type(0)
-
-    @intrinsic
-    def pointer(typing_context: Any, address: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return builder.inttoptr(arguments[0], cgutils.voidptr_t)
-
-        return types.voidptr(address), generate
-
-    @njit
-    def word(address: int) -> int:
-        return carray(pointer(address), (1,), np.int64)[0]
-
-    @njit
-    def write(address: int, value: int) -> None:
-        carray(pointer(address), (1,), np.int32)[0] = value
-
-    @njit
-    def number(address: int) -> int:
-        return carray(pointer(address), (1,), np.int32)[0]
-
-    @njit
-    def extent(buffer: int, axis: int) -> int:
-        return word(word(buffer + _BUFFER_EXTENTS) + 8 * axis)
-
-    @njit
-    def response(gram: Any, extra: Any, share: Any, rhs: Any, packed: Any, new: Any) -> None:
-        """All effects of one response in order; ``rhs`` is changed."""
-        size = rhs.shape[0]
-        components = (packed.shape[0] - 1) // 4
-        own_gram = extra.shape[0] > 0
-        for j in range(size):
-            square = gram[j, j]
-            if own_gram:
-                square += share * extra[j, j]
-            old = packed[0, j]
-            mine = rhs[j] + square * old
-            power = mine * mine
-            best, value = zero, zero
-            for k in range(1, components + 1):
-                score = packed[k, j] + packed[components + k, j] * power
-                if score > best:
-                    best = score
-                    value = mine * packed[2 * components + k, j] + packed[3 * components + k, j]
-            new[j] = value
-            change = value - old
-            if change != zero:  # felt by later effects only: earlier ones have had their turn
-                # Views counted from 0: an index that might be negative would not be vectorised.
-                left, row = rhs[j + 1 :], gram[j, j + 1 :]
-                if own_gram:
-                    more = extra[j, j + 1 :]
-                    for i in range(left.shape[0]):
-                        left[i] -= (row[i] + share * more[i]) * change
-                else:
-                    for i in range(left.shape[0]):
-                        left[i] -= row[i] * change
-
-    def handler(frame: int) -> int:
-        extension = word(frame + _FRAME_EXTENSION)
-        if extension != 0 and number(extension + _EXTENSION_TYPE) == _ASKS_FOR_METADATA:
-            metadata = word(extension + _EXTENSION_METADATA)
-            write(metadata + _METADATA_MAJOR, major)
-            write(metadata + _METADATA_MINOR, minor)
-            write(metadata + _METADATA_TRAITS, 0)
-            return 0
-        if number(frame + _FRAME_STAGE) != _EXECUTE:
-            return 0
-        arguments, results = word(frame + _FRAME_ARGUMENTS), word(frame + _FRAME_RESULTS)
-        at_grams, at_extra, at_share = word(arguments), word(arguments + 8), word(arguments + 16)
-        at_rhs, at_packed = word(arguments + 24), word(arguments + 32)
-        at_new, at_left = word(results), word(results + 8)
-        groups, size, extra_size = extent(at_grams, 0), extent(at_grams, 1), extent(at_extra, 1)
-        responses, rows = extent(at_rhs, 0), extent(at_packed, 1)
-        grams = carray(pointer(word(at_grams + _BUFFER_DATA)), (groups, size, size), real)
-        extra = carray(
-            pointer(word(at_extra + _BUFFER_DATA)), (groups, extra_size, extra_size), real
-        )
-        share = carray(pointer(word(at_share + _BUFFER_DATA)), (responses,), real)
-        rhs = carray(pointer(word(at_rhs + _BUFFER_DATA)), (responses, size), real)
-        packed = carray(pointer(word(at_packed + _BUFFER_DATA)), (responses, rows, size), real)
-        new = carray(pointer(word(at_new + _BUFFER_DATA)), (responses, size), real)
-        left = carray(pointer(word(at_left + _BUFFER_DATA)), (responses, size), real)
-        for one in range(responses):
-            group = one * groups // responses
-            left[one, :] = rhs[one]
-            response(grams[group], extra[group], share[one], left[one], packed[one], new[one])
-        return 0
-
-    return cfunc(numba.int64(numba.int64))(handler)
-
-
 _KEPT: list[Any] = []  # machine code must outlive every program that calls it
 
 
@@ -171,7 +62,11 @@ _KEPT: list[Any] = []  # machine code must outlive every program that calls it
 def _target(dtype: np.dtype) -> str:
     """Name by which XLA knows the machine code for a precision."""
     name = f"nnmm_jax_sweep_{dtype.name}"
-    compiled = _handler(dtype)
+    from nnmm_jax.inference.native_code import handler
+
+    version = _interface_version()
+    assert version is not None
+    compiled = handler(dtype.name, *version)
     function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(compiled.address)
     jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(function), platform="cpu")
     _KEPT.extend((compiled, function))

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from nnmm_jax.inference.arrays import ModelData
 from nnmm_jax.inference.collect import Accumulators
+from nnmm_jax.inference.compile_cache import keep_compiled
 from nnmm_jax.inference.kept_snapshots import Snapshots
 from nnmm_jax.inference.kernel import KernelState, NNMMKernel
 from nnmm_jax.inference.run_settings import RunSettings
@@ -159,6 +160,7 @@ class _Run:
     ) -> None:
         adapting = settings.warmup if activation.parameters.priors else 0
         sweep = SweepSettings(activation, settings.sampler == "nuts", adapting)
+        keep_compiled()
         self._kernel, start = compiled_start(sweep, settings.warmup)
         self.clock = _Clock()
         self._state = start(chain_keys(settings.seed, settings.chains), data)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from nnmm_jax import __version__
+from nnmm_jax.threads import threads
 
 _PACKAGES = ("jax", "jaxlib", "numpyro", "arviz", "numpy", "pandas", "xarray")
 
@@ -22,14 +23,31 @@ def machine() -> dict[str, object]:
     import jax
     import jax.numpy as jnp
 
+    from nnmm_jax.inference import native
+
     device = jax.devices()[0]
     return {
         "platform": device.platform,
         "device": device.device_kind,
         "n_devices": jax.device_count(),
+        "threads": threads(),
+        "machine_code": native.available() and device.platform == "cpu",
         "precision": str(jnp.result_type(float)),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def header(chains: int) -> str:
+    """Say in one line what a run computes on."""
+    found = machine()
+    if found["platform"] != "cpu":
+        return f"{chains} chains on {found['device']}, {found['precision']}"
+    sweeps = "machine code" if found["machine_code"] else "XLA alone (numba would be faster)"
+    count = found["threads"]
+    return (
+        f"{chains} chain{'s' * (chains > 1)} on {count} CPU thread{'s' * (count != 1)}, "
+        f"{found['precision']}, sweeps by {sweeps}"
+    )
 
 
 def peak_memory_mb() -> float:

@@ -32,8 +32,6 @@ def script(monkeypatch):
     spec = importlib.util.spec_from_file_location("paper_experiments", PATH)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    # the cache of compiled code is a setting of the whole process
-    monkeypatch.setattr(module, "keep_compiled", lambda folder: None)
     return module
 
 

@@ -245,7 +245,6 @@ def folder(simulated, tmp_path):
 
 
 def test_script_prints_one_table(folder, dataset, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(validate, "keep_compiled", lambda folder: None)
     short = "--folds 2 --repeats 1 --warmup 6 --samples 6 --skip-prior none".split()
     out = tmp_path / "fits.csv"
     flags = ["--data", str(folder), "--trait", dataset.trait, "--out", str(out)]

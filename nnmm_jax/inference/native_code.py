@@ -1,0 +1,156 @@
+"""Machine code of the sweep over effects, and of what XLA needs to call it. Needs numba.
+
+Compiled once and kept on disk by numba, beside this file or in the user's cache folder.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from numba import carray, cfunc, njit
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+# Byte offsets in the structures of XLA's C interface, xla/ffi/api/c_api.h, major version 0, which
+# promises not to move them.
+_FRAME_EXTENSION, _FRAME_STAGE, _FRAME_ARGUMENTS, _FRAME_RESULTS = 8, 32, 72, 112
+_EXTENSION_TYPE, _EXTENSION_METADATA = 8, 24
+_METADATA_MAJOR, _METADATA_MINOR, _METADATA_TRAITS = 24, 28, 32
+_BUFFER_DATA, _BUFFER_EXTENTS = 24, 40
+_ASKS_FOR_METADATA, _EXECUTE = 1, 3
+
+
+@intrinsic
+def _pointer(typing_context: Any, address: Any) -> Any:
+    """Take a whole number for an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(address), generate
+
+
+def _response(gram: Any, extra: Any, share: Any, rhs: Any, packed: Any, new: Any) -> None:
+    """All effects of one response in order; ``rhs`` is changed.
+
+    Shapes as in :func:`nnmm_jax.inference.native.sweep`, without the response's axis.
+    """
+    size = rhs.shape[0]
+    components = (packed.shape[0] - 1) // 4
+    own_gram = extra.shape[0] > 0
+    for j in range(size):
+        square = gram[j, j]
+        if own_gram:
+            square += share * extra[j, j]
+        old = packed[0, j]
+        mine = rhs[j] + square * old
+        power = mine * mine
+        best = power - power  # zeros of this precision
+        value = best
+        for k in range(1, components + 1):
+            score = packed[k, j] + packed[components + k, j] * power
+            if score > best:
+                best = score
+                value = mine * packed[2 * components + k, j] + packed[3 * components + k, j]
+        new[j] = value
+        change = value - old
+        if change != 0:  # felt by later effects only: earlier ones have had their turn
+            # Views counted from 0: an index that might be negative would not be vectorised.
+            left, row = rhs[j + 1 :], gram[j, j + 1 :]
+            if own_gram:
+                more = extra[j, j + 1 :]
+                for i in range(left.shape[0]):
+                    left[i] -= (row[i] + share * more[i]) * change
+            else:
+                for i in range(left.shape[0]):
+                    left[i] -= row[i] * change
+
+
+def _can_be_kept() -> bool:
+    """Whether there is a folder that numba can write to."""
+    try:
+        njit(cache=True)(_response)
+    except RuntimeError:
+        return False
+    return True
+
+
+_KEEP = _can_be_kept()
+_compiled = njit(cache=_KEEP)
+_response = _compiled(_response)
+
+
+@_compiled
+def _word(address: int) -> int:
+    return carray(_pointer(address), (1,), np.int64)[0]
+
+
+@_compiled
+def _number(address: int) -> int:
+    return carray(_pointer(address), (1,), np.int32)[0]
+
+
+@_compiled
+def _write(address: int, value: int) -> None:
+    carray(_pointer(address), (1,), np.int32)[0] = value
+
+
+@_compiled
+def _extent(buffer: int, axis: int) -> int:
+    return _word(_word(buffer + _BUFFER_EXTENTS) + 8 * axis)
+
+
+@_compiled
+def _asked(frame: int, major: int, minor: int) -> bool:
+    """Whether XLA asks for the sweep and not for something else, which is answered here."""
+    extension = _word(frame + _FRAME_EXTENSION)
+    if extension != 0 and _number(extension + _EXTENSION_TYPE) == _ASKS_FOR_METADATA:
+        metadata = _word(extension + _EXTENSION_METADATA)
+        _write(metadata + _METADATA_MAJOR, major)
+        _write(metadata + _METADATA_MINOR, minor)
+        _write(metadata + _METADATA_TRAITS, 0)
+        return False
+    return _number(frame + _FRAME_STAGE) == _EXECUTE
+
+
+def handler(name: str, major: int, minor: int) -> Any:
+    """Compile what XLA calls, for one precision.
+
+    Parameters
+    ----------
+    name : str
+        Of the precision: float32 or float64.
+    major, minor : int
+        Version of XLA's C interface.
+
+    Returns
+    -------
+    numba's C function, whose ``address`` XLA may call as long as the object lives.
+    """
+    real = {"float32": numba.float32, "float64": numba.float64}[name]
+
+    def handle(frame: int) -> int:
+        if not _asked(frame, major, minor):
+            return 0
+        arguments, results = _word(frame + _FRAME_ARGUMENTS), _word(frame + _FRAME_RESULTS)
+        at_grams, at_extra, at_share = _word(arguments), _word(arguments + 8), _word(arguments + 16)
+        at_rhs, at_packed = _word(arguments + 24), _word(arguments + 32)
+        at_new, at_left = _word(results), _word(results + 8)
+        groups, size, extra_size = _extent(at_grams, 0), _extent(at_grams, 1), _extent(at_extra, 1)
+        responses, rows = _extent(at_rhs, 0), _extent(at_packed, 1)
+        grams = carray(_pointer(_word(at_grams + _BUFFER_DATA)), (groups, size, size), real)
+        extra = carray(
+            _pointer(_word(at_extra + _BUFFER_DATA)), (groups, extra_size, extra_size), real
+        )
+        share = carray(_pointer(_word(at_share + _BUFFER_DATA)), (responses,), real)
+        rhs = carray(_pointer(_word(at_rhs + _BUFFER_DATA)), (responses, size), real)
+        packed = carray(_pointer(_word(at_packed + _BUFFER_DATA)), (responses, rows, size), real)
+        new = carray(_pointer(_word(at_new + _BUFFER_DATA)), (responses, size), real)
+        left = carray(_pointer(_word(at_left + _BUFFER_DATA)), (responses, size), real)
+        for one in range(responses):
+            group = one * groups // responses
+            left[one, :] = rhs[one]
+            _response(grams[group], extra[group], share[one], left[one], packed[one], new[one])
+        return 0
+
+    return cfunc(numba.int64(numba.int64), cache=_KEEP)(handle)
