@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 
 SWITCH = "NNMM_JAX_CACHE"  # environment variable: a folder, or 0 for none
+_FOLDER = "jax_compilation_cache_dir"
 _MAX_BYTES = 2**30  # the programs used longest ago go first
 
 
@@ -28,7 +29,7 @@ def keep_compiled() -> None:
 
     Where the folder cannot be made or written to, nothing is kept.
     """
-    if jax.config.jax_compilation_cache_dir is not None:
+    if getattr(jax.config, _FOLDER) is not None:
         return
     folder = cache_folder()
     if folder is None:
@@ -41,4 +42,4 @@ def keep_compiled() -> None:
         return
     jax.config.update("jax_compilation_cache_max_size", _MAX_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update(_FOLDER, str(folder))
