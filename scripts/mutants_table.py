@@ -249,8 +249,8 @@ FIXED_EFFECTS = (
         "taken-in-markers",
         "fixed effects with a prior take all of what their design sees: marker effects",
         f"{BLOCKS}/mixed_model.py",
-        "sum_squares = sum_squares[:, None] + explained[:, None] * (1.0 - taken)",
-        "sum_squares = sum_squares[:, None] + 0.0 * taken",
+        "sum_squares = sum_squares + explained * (1.0 - taken)",
+        "sum_squares = sum_squares + 0.0 * taken",
         (f"{MECHANICS}::test_blocked_sweep_equals_marker_by_marker[BayesC-0.5]",),
     ),
     Mutant(
@@ -265,10 +265,10 @@ FIXED_EFFECTS = (
         "fixed-before-markers",
         "fixed effects, integrated out of the markers' draw, are drawn given the old markers",
         f"{BLOCKS}/mixed_model.py",
-        "fixed = noise.draw_normal(key_fixed, fixed_conditional(seen.T, var_e, arrays))\n"
-        "    return fixed, coef.T",
-        "fixed = noise.draw_normal(key_fixed, fixed_conditional(start[2].T, var_e, arrays))\n"
-        "    return fixed, coef.T",
+        "fixed = noise.draw_normal(key_fixed, fixed_conditional(seen, var_e, arrays))\n"
+        "    return fixed, coef,",
+        "fixed = noise.draw_normal(key_fixed, fixed_conditional(start[2], var_e, arrays))\n"
+        "    return fixed, coef,",
         (f"{MECHANICS}::test_blocked_sweep_equals_marker_by_marker[BayesC-None]",),
     ),
     Mutant(

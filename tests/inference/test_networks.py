@@ -302,6 +302,10 @@ def test_moves_of_missing_nodes_have_the_right_distribution(toy, nuts):
     many = 4000
     people = missing_hmc.People(*(jnp.repeat(one[..., both], many, -1) for one in problem.people))
     problem = problem._replace(people=people._replace(var_y=people.var_y * 0.02))
+    # A phenotype within reach: from one that is not, chains take long to settle along a ridge.
+    z = missing_hmc.place(problem, jnp.asarray([[0.7], [-0.7]]) * jnp.ones(many))
+    active = case.settings.activation.features(z, problem.theta, problem.units)
+    problem = problem._replace(people=problem.people._replace(left=problem.effects @ active))
     move = missing_hmc.nuts_move if nuts else missing_hmc.hmc_move
 
     @jax.jit
