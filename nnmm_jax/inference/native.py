@@ -74,11 +74,12 @@ def _target(dtype: np.dtype) -> str:
 
 
 @jax.custom_batching.custom_vmap
-def _call(grams: Array, extra: Array, share: Array, rhs: Array, packed: Array) -> Array:
+def _call(grams: Array, extra: Array, *of_response: Array) -> Array:
     """As :func:`sweep` with (group, effect, effect) cross-products: responses in equal groups."""
+    rhs = of_response[1]
     shape = jax.ShapeDtypeStruct(rhs.shape, rhs.dtype)
     name = _target(np.dtype(rhs.dtype))
-    new, _ = jax.ffi.ffi_call(name, (shape, shape))(grams, extra, share, rhs, packed)
+    new, _ = jax.ffi.ffi_call(name, (shape, shape))(grams, extra, *of_response)
     return new
 
 
@@ -96,7 +97,17 @@ def _batched_call(size: int, batched: list[bool], *arguments: Array) -> tuple[Ar
     return new.reshape(size, new.shape[0] // size, new.shape[1]), True
 
 
-def sweep(gram: Array, extra: Array, share: Array, rhs: Array, packed: Array) -> Array:
+def sweep(
+    gram: Array,
+    extra: Array,
+    share: Array,
+    rhs: Array,
+    coef: Array,
+    offset: Array,
+    gain: Array,
+    noise: Array,
+    half_precision: Array,
+) -> Array:
     """Update effects one after the other, exactly, on their cross-products alone.
 
     Parameters
@@ -107,13 +118,16 @@ def sweep(gram: Array, extra: Array, share: Array, rhs: Array, packed: Array) ->
     share : (response,)
     rhs : (response, effect)
         Products of the covariates with the current residual.
-    packed : (response, 1 + 4 components, effect)
-        Current effects, then offset, slope, gain and noise of
-        :class:`~nnmm_jax.inference.blocks.effects.SweepDraws`.
+    coef : (response, effect)
+        Current effects.
+    offset, gain, noise : (response, component, effect)
+        Of :class:`~nnmm_jax.inference.blocks.effects.SweepDraws`.
+    half_precision : (response,)
 
     Returns
     -------
     (response, effect)
         New effects.
     """
-    return _call(gram[None], extra[None], share, rhs, packed)
+    of_response = (share, rhs, coef, offset, gain, noise, half_precision)
+    return _call(gram[None], extra[None], *of_response)

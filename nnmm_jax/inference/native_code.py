@@ -30,28 +30,38 @@ def _pointer(typing_context: Any, address: Any) -> Any:
     return types.voidptr(address), generate
 
 
-def _response(gram: Any, extra: Any, share: Any, rhs: Any, packed: Any, new: Any) -> None:
+def _response(
+    gram: Any,
+    extra: Any,
+    share: Any,
+    rhs: Any,
+    coef: Any,
+    offset: Any,
+    gain: Any,
+    noise: Any,
+    half_precision: Any,
+    new: Any,
+) -> None:
     """All effects of one response in order; ``rhs`` is changed.
 
     Shapes as in :func:`nnmm_jax.inference.native.sweep`, without the response's axis.
     """
     size = rhs.shape[0]
-    components = (packed.shape[0] - 1) // 4
     own_gram = extra.shape[0] > 0
     for j in range(size):
         square = gram[j, j]
         if own_gram:
             square += share * extra[j, j]
-        old = packed[0, j]
+        old = coef[j]
         mine = rhs[j] + square * old
-        power = mine * mine
+        power = mine * mine * half_precision
         best = power - power  # zeros of this precision
         value = best
-        for k in range(1, components + 1):
-            score = packed[k, j] + packed[components + k, j] * power
+        for k in range(offset.shape[0]):
+            score = offset[k, j] + gain[k, j] * power
             if score > best:
                 best = score
-                value = mine * packed[2 * components + k, j] + packed[3 * components + k, j]
+                value = mine * gain[k, j] + noise[k, j]
         new[j] = value
         change = value - old
         if change != 0:  # felt by later effects only: earlier ones have had their turn
@@ -101,6 +111,11 @@ def _extent(buffer: int, axis: int) -> int:
 
 
 @_compiled
+def _data(buffer: int) -> Any:
+    return _pointer(_word(buffer + _BUFFER_DATA))
+
+
+@_compiled
 def _asked(frame: int, major: int, minor: int) -> bool:
     """Whether XLA asks for the sweep and not for something else, which is answered here."""
     extension = _word(frame + _FRAME_EXTENSION)
@@ -134,23 +149,42 @@ def handler(name: str, major: int, minor: int) -> Any:
             return 0
         arguments, results = _word(frame + _FRAME_ARGUMENTS), _word(frame + _FRAME_RESULTS)
         at_grams, at_extra, at_share = _word(arguments), _word(arguments + 8), _word(arguments + 16)
-        at_rhs, at_packed = _word(arguments + 24), _word(arguments + 32)
+        at_rhs, at_coef = _word(arguments + 24), _word(arguments + 32)
+        at_offset, at_gain = _word(arguments + 40), _word(arguments + 48)
+        at_noise, at_precision = _word(arguments + 56), _word(arguments + 64)
         at_new, at_left = _word(results), _word(results + 8)
-        groups, size, extra_size = _extent(at_grams, 0), _extent(at_grams, 1), _extent(at_extra, 1)
-        responses, rows = _extent(at_rhs, 0), _extent(at_packed, 1)
-        grams = carray(_pointer(_word(at_grams + _BUFFER_DATA)), (groups, size, size), real)
-        extra = carray(
-            _pointer(_word(at_extra + _BUFFER_DATA)), (groups, extra_size, extra_size), real
+        groups, extra_size = _extent(at_grams, 0), _extent(at_extra, 1)
+        responses, components, size = (
+            _extent(at_offset, 0),
+            _extent(at_offset, 1),
+            _extent(at_offset, 2),
         )
-        share = carray(_pointer(_word(at_share + _BUFFER_DATA)), (responses,), real)
-        rhs = carray(_pointer(_word(at_rhs + _BUFFER_DATA)), (responses, size), real)
-        packed = carray(_pointer(_word(at_packed + _BUFFER_DATA)), (responses, rows, size), real)
-        new = carray(_pointer(_word(at_new + _BUFFER_DATA)), (responses, size), real)
-        left = carray(_pointer(_word(at_left + _BUFFER_DATA)), (responses, size), real)
+        grams = carray(_data(at_grams), (groups, size, size), real)
+        extra = carray(_data(at_extra), (groups, extra_size, extra_size), real)
+        share = carray(_data(at_share), (responses,), real)
+        rhs = carray(_data(at_rhs), (responses, size), real)
+        coef = carray(_data(at_coef), (responses, size), real)
+        offset = carray(_data(at_offset), (responses, components, size), real)
+        gain = carray(_data(at_gain), (responses, components, size), real)
+        noise = carray(_data(at_noise), (responses, components, size), real)
+        precision = carray(_data(at_precision), (responses,), real)
+        new = carray(_data(at_new), (responses, size), real)
+        left = carray(_data(at_left), (responses, size), real)
         for one in range(responses):
             group = one * groups // responses
             left[one, :] = rhs[one]
-            _response(grams[group], extra[group], share[one], left[one], packed[one], new[one])
+            _response(
+                grams[group],
+                extra[group],
+                share[one],
+                left[one],
+                coef[one],
+                offset[one],
+                gain[one],
+                noise[one],
+                precision[one],
+                new[one],
+            )
         return 0
 
     return cfunc(numba.int64(numba.int64), cache=_KEEP)(handle)

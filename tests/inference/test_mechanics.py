@@ -20,7 +20,6 @@ from nnmm_jax.inference.blocks.effects import (
     coordinate_sweep,
     draw_sweep,
     effect_conditional,
-    packed_constants,
 )
 from nnmm_jax.inference.blocks.families import family_of
 from nnmm_jax.inference.kernel import NNMMKernel
@@ -165,8 +164,7 @@ def test_padding_never_enters():
     draws = draw_sweep(
         random.key(0), jnp.zeros(4), jnp.ones(1), (jnp.ones((1, 1)),), weights, allowed
     )
-    packed = packed_constants(jnp.zeros((1, 4)), draws)
-    new = coordinate_sweep(jnp.zeros((4, 4)), jnp.zeros((1, 4)), packed)
+    new = coordinate_sweep(jnp.zeros((4, 4)), jnp.zeros((1, 4)), jnp.zeros((1, 4)), draws)
     assert np.count_nonzero(new[:, :2]) == 2
     assert np.count_nonzero(new[:, 2:]) == 0
 

@@ -9,9 +9,9 @@ from jax import random
 from nnmm_jax.inference import native
 from nnmm_jax.inference.blocks.effects import (
     GROUP,
+    SweepDraws,
     coordinate_sweep,
     draw_sweep,
-    packed_constants,
     step_by_step,
 )
 
@@ -22,7 +22,7 @@ SIZES = [1, GROUP - 1, 3 * GROUP]
 
 
 def problem(size, components, own, dtype, seed=0):
-    """Arguments of a sweep with a good share of zeros: (gram, extra, share, rhs, packed)."""
+    """Arguments of a sweep with a good share of zeros: in the order of :func:`native.sweep`."""
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(size, 2 * size + 5))
     gram = jnp.asarray(rows @ rows.T, dtype)
@@ -36,7 +36,9 @@ def problem(size, components, own, dtype, seed=0):
     draws = draw_sweep(
         random.key(seed), jnp.diagonal(gram), jnp.ones(N_RESPONSES, dtype), variances, weights
     )
-    return gram, extra, share, rhs, packed_constants(jnp.asarray(coef, dtype), draws)
+    of_response = (jnp.moveaxis(one, 0, 1) for one in draws[:3])
+    coef = jnp.asarray(coef, dtype)
+    return gram, extra, share, rhs, coef, *of_response, draws.half_precision
 
 
 @pytest.mark.usefixtures("double")
@@ -55,10 +57,10 @@ def test_equal_to_the_loop_of_xla(size, components, own):
 @pytest.mark.parametrize(
     "axes",
     [
-        (None, None, 0, 0, 0),  # chains: more responses
-        (None, None, None, 0, 0),
-        (0, None, 0, 0, 0),  # cross-products of their own
-        (0, 0, 0, 0, 0),
+        (None, None, *[0] * 7),  # chains: more responses
+        (None, None, None, *[0] * 6),
+        (0, None, *[0] * 7),  # cross-products of their own
+        [0] * 9,
     ],
 )
 @pytest.mark.parametrize("own", [False, True])
@@ -69,9 +71,10 @@ def test_batched_like_any_function(axes, own):
     new = jax.jit(jax.vmap(native.sweep, in_axes=axes))(*given)
     expected = jax.vmap(step_by_step, in_axes=axes)(*given)
     np.testing.assert_allclose(new, expected, rtol=1e-9, atol=1e-12)
-    twice = jax.vmap(jax.vmap(native.sweep, in_axes=axes), in_axes=(None, None, None, 0, None))
+    outer = (None, None, None, 0, *[None] * 5)
+    twice = jax.vmap(jax.vmap(native.sweep, in_axes=axes), in_axes=outer)
     rhs = jnp.stack([given[3], 2.0 * given[3]])
-    both = twice(*given[:3], rhs, given[4])
+    both = twice(*given[:3], rhs, *given[4:])
     np.testing.assert_allclose(both[0], expected, rtol=1e-9, atol=1e-12)
     assert not np.allclose(both[1], expected)
 
@@ -84,11 +87,11 @@ def test_single_precision():
 
 
 def test_the_switch_turns_it_off(monkeypatch):
-    arguments = problem(8, 1, False, jnp.float32)
+    gram, _, _, rhs, coef, offset, gain, noise, half = problem(8, 1, False, jnp.float32)
+    draws = SweepDraws(*(jnp.moveaxis(one, 1, 0) for one in (offset, gain, noise)), half)
 
     def calls():
-        gram, _, _, rhs, packed = arguments
-        traced = jax.make_jaxpr(lambda *given: coordinate_sweep(*given))(gram, rhs, packed)
+        traced = jax.make_jaxpr(lambda *given: coordinate_sweep(*given))(gram, rhs, coef, draws)
         return "ffi_call" in str(traced)
 
     assert calls()

@@ -57,13 +57,24 @@ class SweepDraws(NamedTuple):
     Component k has the score ``offset + slope * rhs**2``; the one with the highest score wins if
     that is above 0, the score of zero, and the effect becomes ``rhs * gain + noise``. That is
     :func:`effect_conditional`, drawn by Gumbel's rule and solved for the only quantity which
-    changes during the sweep.
+    changes during the sweep. The slope is the gain times ``half_precision`` (response,), half the
+    inverse of the residual variance.
     """
 
     offset: Array
-    slope: Array
     gain: Array
     noise: Array
+    half_precision: Array
+
+    @property
+    def slope(self) -> Array:
+        """Slopes of the scores."""
+        return self.gain * self.half_precision[:, None]
+
+    def part(self, start: Array, size: int) -> "SweepDraws":
+        """Those of some effects that follow each other."""
+        some = (lax.dynamic_slice_in_dim(one, start, size, -1) for one in self[:3])
+        return SweepDraws(*some, self.half_precision)
 
 
 def draw_sweep(
@@ -90,7 +101,7 @@ def draw_sweep(
     """
     key_include, key_noise = random.split(key)
     size = (len(variances), var_e.shape[0], sum_squares.shape[-1])
-    var_e = var_e[:, None]
+    half_precision, var_e = 0.5 / var_e, var_e[:, None]
     variance = jnp.stack([jnp.broadcast_to(one, size[1:]) for one in variances])
     gain = 1.0 / (sum_squares + var_e / variance)
     slab = jnp.sqrt(var_e * gain) * noise.normal(key_noise, size, gain.dtype)
@@ -107,7 +118,7 @@ def draw_sweep(
         offset = luck + log_prior[..., None] - 0.5 * jnp.log1p(sum_squares * variance / var_e)
     if allowed is not None:
         offset = jnp.where(allowed, offset, -jnp.inf)
-    return SweepDraws(offset, 0.5 * gain / var_e, gain, slab)
+    return SweepDraws(offset, gain, slab, half_precision)
 
 
 class OwnGram(NamedTuple):
@@ -117,20 +128,8 @@ class OwnGram(NamedTuple):
     share: Array
 
 
-def packed_constants(coef: Array, draws: SweepDraws) -> Array:
-    """All that a step of the sweep reads of one effect, (response, 1 + 4 components, effect).
-
-    Parameters
-    ----------
-    coef : (response, effect)
-        Current effects.
-    """
-    parts = jnp.concatenate([coef[None], *draws])
-    return jnp.moveaxis(parts, 0, 1)
-
-
 def coordinate_sweep(
-    gram: Array, rhs: Array, packed: Array, own_gram: OwnGram | None = None
+    gram: Array, rhs: Array, coef: Array, draws: SweepDraws, own_gram: OwnGram | None = None
 ) -> Array:
     """Update effects one after the other, exactly, on their cross-products alone.
 
@@ -141,8 +140,9 @@ def coordinate_sweep(
     gram : (effect, effect)
     rhs : (response, effect)
         Products of the covariates with the current residual.
-    packed : (response, 1 + 4 components, effect)
-        Current effects and the sweep's draws, see :func:`packed_constants`.
+    coef : (response, effect)
+        Current effects.
+    draws : SweepDraws
     own_gram : OwnGram, optional
 
     Returns
@@ -152,15 +152,15 @@ def coordinate_sweep(
     """
     if own_gram is None:
         own_gram = OwnGram(jnp.zeros((0, 0), gram.dtype), jnp.zeros(rhs.shape[:1], gram.dtype))
+    of_response = (jnp.moveaxis(one, 0, 1) for one in draws[:3])
+    arguments = (gram, *own_gram, rhs, coef, *of_response, draws.half_precision)
     if not native.available():
-        return step_by_step(gram, *own_gram, rhs, packed)
-    return lax.platform_dependent(
-        gram, *own_gram, rhs, packed, cpu=native.sweep, default=step_by_step
-    )
+        return step_by_step(*arguments)
+    return lax.platform_dependent(*arguments, cpu=native.sweep, default=step_by_step)
 
 
-def chosen(rhs: Array, draws: SweepDraws) -> Array:
-    """Value of an effect that a sweep's draws give, (...); ``draws`` are (component, ...).
+def chosen(rhs: Array, offset: Array, slope: Array, gain: Array, noise: Array) -> Array:
+    """Value (...) of an effect that a sweep's draws (component, ...) give.
 
     Parameters
     ----------
@@ -169,22 +169,35 @@ def chosen(rhs: Array, draws: SweepDraws) -> Array:
     """
     square = rhs**2
     best, value = jnp.zeros_like(rhs), jnp.zeros_like(rhs)
-    for offset, slope, gain, luck in zip(*draws, strict=True):
-        score = offset + slope * square
-        value = jnp.where(score > best, rhs * gain + luck, value)
+    for k in range(offset.shape[0]):
+        score = offset[k] + slope[k] * square
+        value = jnp.where(score > best, rhs * gain[k] + noise[k], value)
         best = jnp.maximum(score, best)
     return value
 
 
-def step_by_step(gram: Array, extra: Array, share: Array, rhs: Array, packed: Array) -> Array:
+def step_by_step(
+    gram: Array,
+    extra: Array,
+    share: Array,
+    rhs: Array,
+    coef: Array,
+    offset: Array,
+    gain: Array,
+    noise: Array,
+    half_precision: Array,
+) -> Array:
     """:func:`coordinate_sweep` as a loop over the effects, all responses at once.
 
     In groups, between which the others hear of the changes in one product: a step then touches
-    the right-hand sides of its own group only.
+    the right-hand sides of its own group only. Arguments as in
+    :func:`nnmm_jax.inference.native.sweep`.
     """
     size = gram.shape[0]
     group = GROUP if size % GROUP == 0 else size
     # One array, one slice a step: loop overhead, not arithmetic, is what this loop costs.
+    slope = gain * half_precision[:, None, None]
+    packed = jnp.concatenate([coef[:, None], offset, slope, gain, noise], axis=1)
     constants = jnp.transpose(packed, (2, 1, 0))
 
     def part(whole: Array, start: Array, *axes: int) -> Array:
@@ -200,24 +213,24 @@ def step_by_step(gram: Array, extra: Array, share: Array, rhs: Array, packed: Ar
         def step(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             rhs, new = carry
             steps = lax.dynamic_index_in_dim(constants, start + j, keepdims=False)
-            old, draws = steps[0], SweepDraws(*steps[1:].reshape(4, -1, steps.shape[-1]))
+            old, draws = steps[0], steps[1:].reshape(4, -1, steps.shape[-1])
             row = lax.dynamic_index_in_dim(mine, j, keepdims=False)[:, None]
             if extra.shape[0]:
                 more = lax.dynamic_index_in_dim(own_extra, j, keepdims=False)
                 row = row + more[:, None] * share
             square = lax.dynamic_index_in_dim(row, j, keepdims=False)
             own = lax.dynamic_index_in_dim(rhs, j, keepdims=False) + square * old
-            value = chosen(own, draws)
+            value = chosen(own, *draws)
             rhs = rhs - row * (value - old)[None, :]
             return rhs, lax.dynamic_update_index_in_dim(new, value, j, axis=0)
 
-        here = lax.dynamic_slice_in_dim(rhs, start, group)
+        here = part(rhs, start, 0)
         _, values = lax.fori_loop(0, group, step, (here, jnp.zeros_like(here)))
-        change = values - lax.dynamic_slice_in_dim(constants, start, group)[:, 0]
-        rhs = rhs - lax.dynamic_slice_in_dim(gram, start, group).T @ change
+        change = values - part(constants, start, 0)[:, 0]
+        rhs = rhs - part(gram, start, 0).T @ change
         if extra.shape[0]:
-            rhs = rhs - (lax.dynamic_slice_in_dim(extra, start, group).T @ change) * share
+            rhs = rhs - (part(extra, start, 0).T @ change) * share
         return rhs, lax.dynamic_update_slice_in_dim(new, values, start, axis=0)
 
-    start = (rhs.T, jnp.zeros_like(rhs.T))
-    return lax.fori_loop(0, size // group, move, start)[1].T
+    begin = (rhs.T, jnp.zeros_like(rhs.T))
+    return lax.fori_loop(0, size // group, move, begin)[1].T

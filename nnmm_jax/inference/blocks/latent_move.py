@@ -21,7 +21,6 @@ from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import EffectHyper, LayerArrays, ModelData
 from nnmm_jax.inference.blocks.effects import (
     EffectConditional,
-    SweepDraws,
     chosen,
     draw_sweep,
     effect_conditional,
@@ -149,7 +148,8 @@ class NodeEffect(NamedTuple):
         """Draw the effect."""
         weights = None if self.weights is None else self.weights.T
         draws = draw_sweep(key, square[None], self.var_y, tuple(self.variances[:, None]), weights)
-        return chosen(product, SweepDraws(*(part[:, 0, 0] for part in draws)))
+        parts = (draws.offset, draws.slope, draws.gain, draws.noise)
+        return chosen(product, *(part[:, 0, 0] for part in parts))
 
 
 class Sums(NamedTuple):

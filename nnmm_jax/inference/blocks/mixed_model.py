@@ -17,7 +17,6 @@ from nnmm_jax.inference.blocks.effects import (
     OwnGram,
     coordinate_sweep,
     draw_sweep,
-    packed_constants,
 )
 from nnmm_jax.inference.blocks.families import family_of
 from nnmm_jax.inference.blocks.scale_move import scale_move
@@ -154,7 +153,6 @@ def _sweep(
         effects.weights if hyper.spike else None,
         allowed_effects(term).T,
     )
-    packed = packed_constants(effects.coef, draws)
 
     def update(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         coef, residual, seen = carry
@@ -162,14 +160,15 @@ def _sweep(
         def mine(whole: Array, axis: int = -1) -> Array:
             return lax.dynamic_slice_in_dim(whole, index * size, size, axis=axis)
 
-        genotypes, loadings, constants = markers.block(index), mine(term.loadings, 0), mine(packed)
+        genotypes, loadings, old = markers.block(index), mine(term.loadings, 0), mine(coef)
         new = coordinate_sweep(
             lax.dynamic_index_in_dim(term.grams, index, keepdims=False),
             residual @ genotypes.T - (seen if flat else taken * seen) @ loadings.T,
-            constants,
+            old,
+            draws.part(index * size, size),
             None if flat else OwnGram(loadings @ loadings.T, 1.0 - taken[:, 0]),
         )
-        change = new - constants[:, 0]
+        change = new - old
         return (
             lax.dynamic_update_slice_in_dim(coef, new, index * size, axis=-1),
             residual - change @ genotypes,

@@ -8,7 +8,7 @@ from jax import Array, random
 
 from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import EffectHyper, ModelData
-from nnmm_jax.inference.blocks.effects import coordinate_sweep, draw_sweep, packed_constants
+from nnmm_jax.inference.blocks.effects import coordinate_sweep, draw_sweep
 from nnmm_jax.inference.blocks.families import family_of
 from nnmm_jax.inference.blocks.mixed_model import fixed_conditional, with_components
 from nnmm_jax.inference.blocks.scale_move import scale_move
@@ -119,7 +119,7 @@ def _sweep_nodes(
         effects.weights,
     )
     rhs = (system.rhs - system.gram @ coef)[None, nodes]
-    return coordinate_sweep(gram, rhs, packed_constants(coef[None, nodes], draws))[0]
+    return coordinate_sweep(gram, rhs, coef[None, nodes], draws)[0]
 
 
 def _draw_coef(key: Array, state: State, data: ModelData, system: TraitSystem) -> Array:
