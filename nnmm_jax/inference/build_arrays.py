@@ -9,7 +9,9 @@ from jax import Array, lax
 from nnmm_jax.inference.arrays import MISSING_CODE, FixedDesign, MarkerMatrix, Spectrum
 from nnmm_jax.inference.blocks.effects import GROUP
 
-MARKER_BLOCK = 1024  # most markers updated between two products with the residual
+# Markers updated between two products with the residual: all if they are few, as then no product
+# needs a copy of a part of the genotypes; otherwise so many that their cross-products stay near.
+ONE_BLOCK, MARKER_BLOCK = 1024, 256
 CENTRED_BYTES = 2**27  # genotypes are centred once for all if that takes at most this
 RANK_TOLERANCE = 1e-9  # eigenvalues below this share of the largest count as zero
 CHUNK = 1024  # markers decoded at a time
@@ -32,7 +34,7 @@ def decoded(genotypes: np.ndarray, means: np.ndarray) -> np.ndarray:
 
 def block_of(n_markers: int) -> int:
     """Size of the blocks of markers: blocks of like size, a multiple of what XLA's loop takes."""
-    n_blocks = -(-n_markers // MARKER_BLOCK)
+    n_blocks = 1 if n_markers <= ONE_BLOCK else -(-n_markers // MARKER_BLOCK)
     return -(-n_markers // (n_blocks * GROUP)) * GROUP
 
 

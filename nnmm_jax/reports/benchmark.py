@@ -175,7 +175,7 @@ def compare(case: Case, *, sweeps: int = 5, repeats: int = REPEATS) -> dict[str,
         matrix products alone, medians; how many times faster (ratio of the medians).
     """
     dataset = case.data()
-    ours, baseline = Sampler(dataset, case, sweeps), MarkerByMarker(dataset, max(case.omics, 1))
+    ours, baseline = Sampler(dataset, case, sweeps), MarkerByMarker(dataset)
     layer = (*ours.prepared.data.omics, ours.prepared.data.trait)[0]
     alone = products(layer.terms[0].markers, case.chains * max(case.omics, 1))
     baseline.settle()
@@ -259,9 +259,7 @@ def effective(case: Case, *, samples: int = 2000, warmup: int = 500) -> dict[str
     )
     ours = result.posterior.isel(trait=0)
     rate = {"seconds": result.run["seconds"]["sampling"]}
-    theirs, took = MarkerByMarker(dataset, 1).chain(
-        warmup=warmup, samples=samples, chains=threads()
-    )
+    theirs, took = MarkerByMarker(dataset).chain(warmup=warmup, samples=samples, chains=threads())
     found: dict[str, Any] = {"prior": case.name, "samples": samples, "chains": case.chains}
     for who, draws, spent in (
         ("ours", {"h2": ours["h2_trait"], "ebv": ours["ebv_direct"]}, rate["seconds"]),

@@ -25,7 +25,7 @@ Sweep = Callable[..., None]
 def marker_sweep() -> Sweep:
     """Return the compiled sweep ``(genotypes, residual, coef, sum_squares, var_e, var_a, pi)``.
 
-    ``genotypes`` (individual, marker) are float64 in Fortran order, ``residual`` (trait,
+    ``genotypes`` (marker, individual) are float64 in C order, ``residual`` (trait,
     individual) and ``coef`` (trait, marker) are updated in place, variances are (trait,); ``pi`` is
     the probability of an effect of zero. Traits are shared out among the threads.
 
@@ -51,8 +51,8 @@ def marker_sweep() -> Sweep:
         log_prior = math.log((1.0 - pi) / pi)
         for trait in numba.prange(residual.shape[0]):
             left, noise, prior = residual[trait], var_e[trait], var_a[trait]
-            for j in range(genotypes.shape[1]):
-                column = genotypes[:, j]
+            for j in range(genotypes.shape[0]):
+                column = genotypes[j]
                 old = coef[trait, j]
                 rhs = np.dot(column, left) + sum_squares[j] * old
                 shrink = 1.0 / (sum_squares[j] + noise / prior)
@@ -81,30 +81,31 @@ class MarkerByMarker:
     Parameters
     ----------
     dataset : Dataset
-        Its phenotype is the one trait of :meth:`chain`; all individuals have one.
-    traits : int
-        Traits of a sweep; each has random values.
+        Its omics, 0 where missing, are the traits of :meth:`sweep`; without omics, and in
+        :meth:`chain`, the phenotype is the one trait. All individuals have one.
     """
 
-    def __init__(self, dataset: Dataset, traits: int) -> None:
+    def __init__(self, dataset: Dataset) -> None:
         self._sweep = marker_sweep()
-        self._genotypes = np.asfortranarray(
-            decoded(dataset.genotypes, marker_means(dataset.genotypes))
-        )
-        n, p = self._genotypes.shape
-        self._squares = np.sum(self._genotypes**2, axis=0)
-        self._residual = np.random.default_rng(1).normal(size=(traits, n))
-        self._coef = np.zeros((traits, p))
+        centred = decoded(dataset.genotypes, marker_means(dataset.genotypes))
+        self._genotypes = np.ascontiguousarray(centred.T)
+        p, n = self._genotypes.shape
+        self._squares = np.sum(self._genotypes**2, axis=1)
+        traits = dataset.omics.T if dataset.omics.shape[1] else dataset.phenotype[None]
+        scaled = traits - np.nanmean(traits, axis=1, keepdims=True)
+        scaled /= np.nanstd(traits, axis=1, keepdims=True)
+        self._residual = np.nan_to_num(scaled).astype(np.float64)
+        self._coef = np.zeros((len(scaled), p))
         self._phenotype = dataset.phenotype
         self._genetic = self._squares.sum() / n
 
     def sweep(self) -> None:
         """One sweep of BayesC with a tenth of the effects expected not to be zero."""
-        ones = np.ones(len(self._coef))
-        variance = 0.5 / (0.1 * self._genetic) * ones
-        self._sweep(self._genotypes, self._residual, self._coef, self._squares, ones, variance, 0.9)
+        half = np.full(len(self._coef), 0.5)
+        variance = half / (0.1 * self._genetic)
+        self._sweep(self._genotypes, self._residual, self._coef, self._squares, half, variance, 0.9)
 
-    def settle(self, sweeps: int = 5) -> None:
+    def settle(self, sweeps: int = 10) -> None:
         """Compile it, and leave the start behind."""
         for _ in range(sweeps):
             self.sweep()
@@ -125,7 +126,7 @@ class MarkerByMarker:
             Of the samples.
         """
         rng, df = np.random.default_rng(seed), 5.0
-        n, p = self._genotypes.shape
+        p, n = self._genotypes.shape
         y = (self._phenotype - self._phenotype.mean()) / self._phenotype.std()
         left, coef = np.tile(y, (chains, 1)), np.zeros((chains, p))
         mean = np.zeros((chains, 1))

@@ -66,6 +66,7 @@ def wide_case(toy, prior, **more):
     ],
 )
 def test_blocked_sweep_equals_marker_by_marker(toy, prior, sd, monkeypatch):
+    monkeypatch.setattr(build_arrays, "ONE_BLOCK", 0)
     monkeypatch.setattr(build_arrays, "MARKER_BLOCK", 64)
     case = wide_case(toy, prior, latent=int(sd is not None), fixed_sd_omics=sd)
     state, arrays = case.state.omics[0], case.data.omics[0]

@@ -37,6 +37,7 @@ def centred(genotypes):
 
 @pytest.mark.parametrize(("dtype", "room"), [(np.int8, 0), (np.int8, 2**27), (np.float32, 0)])
 def test_marker_matrix_imputes_by_the_mean_and_multiplies(dtype, room, monkeypatch):
+    monkeypatch.setattr(build_arrays, "ONE_BLOCK", 0)
     monkeypatch.setattr(build_arrays, "MARKER_BLOCK", 32)
     monkeypatch.setattr(build_arrays, "CENTRED_BYTES", room)
     genotypes = genotypes_with_holes(dtype)

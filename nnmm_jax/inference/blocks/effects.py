@@ -73,8 +73,12 @@ class SweepDraws(NamedTuple):
 
     def part(self, start: Array, size: int) -> "SweepDraws":
         """Those of some effects that follow each other."""
-        some = (lax.dynamic_slice_in_dim(one, start, size, -1) for one in self[:3])
-        return SweepDraws(*some, self.half_precision)
+
+        def some(whole: Array) -> Array:
+            return lax.dynamic_slice_in_dim(whole, start, size, -1)
+
+        parts = some(self.offset), some(self.gain), some(self.noise)
+        return SweepDraws(*parts, self.half_precision)
 
 
 def draw_sweep(
