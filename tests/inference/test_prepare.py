@@ -10,6 +10,7 @@ import pytest
 from nnmm_jax import RRBLUP, BayesC, InputError, Network
 from nnmm_jax.inference import build_arrays
 from nnmm_jax.inference.build_arrays import (
+    Dosages,
     build_grams,
     build_marker_matrix,
     build_spectrum,
@@ -41,7 +42,7 @@ def test_marker_matrix_imputes_by_the_mean_and_multiplies(dtype, room, monkeypat
     monkeypatch.setattr(build_arrays, "CENTRED_BYTES", room)
     genotypes = genotypes_with_holes(dtype)
     dense = centred(genotypes)
-    markers = build_marker_matrix(genotypes, marker_means(genotypes))
+    markers = build_marker_matrix(Dosages(genotypes, marker_means(genotypes)))
     kept = dtype == np.int8 and not room
     assert markers.codes.dtype == (jnp.int8 if kept else jnp.float64)
     assert (markers.n_blocks, markers.n_padded, markers.n_markers) == (3, 96, 70)
@@ -52,7 +53,7 @@ def test_marker_matrix_imputes_by_the_mean_and_multiplies(dtype, room, monkeypat
     np.testing.assert_allclose(markers.project(values)[:, :70], values @ dense, **tolerance)
     grams = build_grams(markers, jnp.zeros((96, 1)))
     np.testing.assert_allclose(grams[1], dense[:, 32:64].T @ dense[:, 32:64], **tolerance)
-    assert marker_variances(genotypes, marker_means(genotypes)).sum() == pytest.approx(
+    assert marker_variances(Dosages(genotypes, marker_means(genotypes))).sum() == pytest.approx(
         (dense**2).mean(axis=0).sum(), rel=1e-5
     )
 
@@ -61,7 +62,7 @@ def test_marker_matrix_imputes_by_the_mean_and_multiplies(dtype, room, monkeypat
 def test_spectrum_rebuilds_the_relationship(n_markers):
     genotypes = genotypes_with_holes(np.int8)[:, :n_markers]
     dense = centred(genotypes)
-    spectrum = build_spectrum(genotypes, marker_means(genotypes))
+    spectrum = build_spectrum(Dosages(genotypes, marker_means(genotypes)))
     rebuilt = spectrum.vectors.T * spectrum.values @ spectrum.vectors
     np.testing.assert_allclose(rebuilt, dense @ dense.T, atol=1e-9)
     rank = np.linalg.matrix_rank(dense)
