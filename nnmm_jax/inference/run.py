@@ -167,7 +167,8 @@ class _Run:
         self._data, self._chains = data, settings.chains
         self._size = piece_size(settings.warmup, settings.samples)
         self._snapshots, self._pieces = Snapshots(data, settings.chains), 0
-        self._kept: list[Any] = []
+        self._kept: list[Any] = []  # one entry for each call of advance
+        self._filled = 0  # draws in the last of them, 0 where it is full
         self.done = 0
 
     def advance(self, phase: str, total: int, bar: Any) -> None:
@@ -182,7 +183,7 @@ class _Run:
             piece = compiled_piece(self._kernel, self._chains, n_sweeps)
             self._state, collected = jax.block_until_ready(piece(self._state, self._data))
             if sampling:
-                self._kept.append(jax.tree.map(np.asarray, collected))
+                self._keep(collected, total)
             self.clock.lap(phase, n_sweeps)
             if sampling:
                 self.done += n_sweeps
@@ -190,15 +191,27 @@ class _Run:
                 self.clock.lap(phase, 0)
             bar.update(n_sweeps)
 
+    def _keep(self, collected: Any, total: int) -> None:
+        """Copy draws of a piece to where the ``total`` draws of this call of advance have room."""
+        if not self._filled:
+            self._kept.append(
+                jax.tree.map(
+                    lambda leaf: np.empty((leaf.shape[0], total, *leaf.shape[2:]), leaf.dtype),
+                    collected,
+                )
+            )
+        end = self._filled + jax.tree.leaves(collected)[0].shape[1]
+        for room, leaf in zip(
+            jax.tree.leaves(self._kept[-1]), jax.tree.leaves(collected), strict=True
+        ):
+            room[:, self._filled : end] = leaf
+        self._filled = end % total
+
     def output(self) -> RunOutput:
         """All that has been kept so far."""
-        joined = {
-            group: {
-                name: np.concatenate([piece[group][name] for piece in self._kept], axis=1)
-                for name in self._kept[0][group]
-            }
-            for group in self._kept[0]
-        }
+        if len(self._kept) > 1:
+            self._kept = [jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *self._kept)]
+        (joined,) = self._kept
         sums = jax.tree.map(np.asarray, self._state.sums)
         if self._chains == 1:
             sums = jax.tree.map(lambda leaf: leaf[None], sums)
