@@ -198,6 +198,18 @@ def build_spectrum(dosages: Dosages, root: np.ndarray | None = None) -> Spectrum
     return Spectrum(jnp.asarray(rows, dtype), jnp.asarray(values, dtype))
 
 
+def spectrum_bytes(n: int, p: int) -> int:
+    """Working memory of :func:`build_spectrum`, the result in single precision included."""
+    if n <= p:  # cross-product, eigenvectors, the kept ones, and these in single precision
+        return 32 * n * n
+    return 24 * n * p + 24 * p * p  # the centred matrix, its products; three matrices as above
+
+
+def decoding_bytes(n: int) -> int:
+    """Working memory of :meth:`Dosages.centred`: counts, holes, differences, centred dosages."""
+    return n * CHUNK * (1 + 1 + 8 + 8)
+
+
 def build_fixed_design(matrix: np.ndarray, root: np.ndarray | None = None) -> FixedDesign:
     """Lay a design matrix (record, term) out as (term, record) with its basis."""
     dtype = jnp.result_type(float)

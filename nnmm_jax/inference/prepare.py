@@ -316,6 +316,7 @@ def prepare(
     *,
     max_spectrum: int = MAX_SPECTRUM,
     build: type[TermBuilder] = TermBuilder,
+    activation: Activation | None = None,
 ) -> Prepared:
     """Build arrays and resolve priors.
 
@@ -331,6 +332,8 @@ def prepare(
     build : type of TermBuilder
         Of the arrays themselves, or of their shapes alone
         (:class:`~nnmm_jax.inference.build_shapes.ShapeBuilder`).
+    activation : Activation, optional
+        That of the network where it is known already: programs are compiled for one.
 
     Returns
     -------
@@ -345,7 +348,7 @@ def prepare(
     dtype = jnp.result_type(float)
     builder = build(dataset, max_spectrum)
     nodes = middle_layer(dataset, network)
-    activation = resolve_activation(network, nodes)
+    activation = resolve_activation(network, nodes) if activation is None else activation
     z, n = nodes.z, nodes.z.shape[1]
     records = np.flatnonzero(~np.isnan(dataset.phenotype))
     y, y_rows = dataset.phenotype[records], dataset.record_rows[records]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -147,6 +147,55 @@ def compiled_piece(
     return piece
 
 
+def sweep_settings(activation: Activation, settings: RunSettings) -> SweepSettings:
+    """What of a run is static in the compiled sweep."""
+    adapting = settings.warmup if activation.parameters.priors else 0
+    return SweepSettings(activation, settings.sampler == "nuts", adapting)
+
+
+class Program(NamedTuple):
+    """The compiled program of a run: shapes, and memory that XLA has planned.
+
+    Attributes
+    ----------
+    state : KernelState
+        Shapes.
+    collected : dict
+        Shapes of what a piece collects, (chain, draw, ...).
+    working : int
+        Bytes of the states before and after a piece, of what it collects and of its temporary
+        arrays.
+    """
+
+    state: KernelState
+    collected: dict[str, dict[str, Any]]
+    working: int
+
+
+def compiled_program(data: ModelData, activation: Activation, settings: RunSettings) -> Program:
+    """Compile the program of a run from shapes; the run itself finds it compiled.
+
+    Parameters
+    ----------
+    data : ModelData
+        Shapes, see :func:`nnmm_jax.inference.build_shapes.shapes`.
+    """
+    kernel, start = compiled_start(sweep_settings(activation, settings), settings.warmup)
+    keys = jax.eval_shape(lambda: chain_keys(settings.seed, settings.chains))
+    start.lower(keys, data).compile()
+    state = jax.eval_shape(start, keys, data)
+    size = piece_size(settings.warmup, settings.samples)
+    piece = compiled_piece(kernel, settings.chains, size)
+    memory = piece.lower(state, data).compile().memory_analysis()
+    _, collected = jax.eval_shape(piece, state, data)
+    read = jax.tree.leaves(data)
+    arguments = memory.argument_size_in_bytes - sum(
+        leaf.size * leaf.dtype.itemsize for leaf in read
+    )
+    working = arguments + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    return Program(state, collected, working)
+
+
 class _Run:
     """Chains under way, and what has been kept of them."""
 
@@ -157,8 +206,7 @@ class _Run:
         settings: RunSettings,
         change_start: Callable[[State], State] | None,
     ) -> None:
-        adapting = settings.warmup if activation.parameters.priors else 0
-        sweep = SweepSettings(activation, settings.sampler == "nuts", adapting)
+        sweep = sweep_settings(activation, settings)
         self._kernel, start = compiled_start(sweep, settings.warmup)
         self.clock = _Clock()
         self._state = start(chain_keys(settings.seed, settings.chains), data)
