@@ -26,6 +26,18 @@ def shapes(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: shape_of(leaf.shape, leaf.dtype), tree)
 
 
+def bytes_of(tree: Any) -> int:
+    """Bytes of a tree of arrays or shapes; what is there twice is counted once."""
+    leaves = {id(leaf): leaf for leaf in jax.tree.leaves(tree)}.values()
+    return sum(_size(leaf) for leaf in leaves)
+
+
+def _size(leaf: Any) -> int:
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return 16 * int(np.prod(leaf.shape))
+    return int(np.prod(leaf.shape)) * int(leaf.dtype.itemsize)
+
+
 @dataclass(frozen=True, eq=False)
 class ShapeBuilder(TermBuilder):
     """Builds terms whose large arrays are shapes.

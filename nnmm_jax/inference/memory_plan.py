@@ -7,7 +7,6 @@ compiled. What Python and its libraries hold is measured.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -18,10 +17,10 @@ from nnmm_jax.errors import InputError
 from nnmm_jax.inference import machine_memory
 from nnmm_jax.inference.arrays import LayerArrays, ModelData
 from nnmm_jax.inference.build_arrays import decoding_bytes, spectrum_bytes
-from nnmm_jax.inference.build_shapes import shapes
+from nnmm_jax.inference.build_shapes import bytes_of, shapes
 from nnmm_jax.inference.kept_snapshots import snapshot_shapes, snapshots_kept
 from nnmm_jax.inference.prepare import Prepared
-from nnmm_jax.inference.run import compiled_program, piece_size
+from nnmm_jax.inference.run import Program, compiled_program, piece_size
 from nnmm_jax.inference.run_settings import RunSettings
 
 GIB = 2**30
@@ -129,18 +128,6 @@ class MemoryPlan:
         return "\n".join([f"{table}  (GB)", *self.lines()])
 
 
-def bytes_of(tree: Any) -> int:
-    """Bytes of a tree of arrays or shapes; what is there twice is counted once."""
-    leaves = {id(leaf): leaf for leaf in jax.tree.leaves(tree)}.values()
-    return sum(_size(leaf) for leaf in leaves)
-
-
-def _size(leaf: Any) -> int:
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return 16 * int(np.prod(leaf.shape))
-    return int(np.prod(leaf.shape)) * int(leaf.dtype.itemsize)
-
-
 def plan_memory(dataset: Dataset, prepared: Prepared, settings: RunSettings) -> MemoryPlan:
     """Predict the memory of a fit.
 
@@ -217,7 +204,7 @@ def _set_up_bytes(data: ModelData) -> int:
     return max(steps)
 
 
-def _result_bytes(program: Any, dataset: Dataset, settings: RunSettings) -> int:
+def _result_bytes(program: Program, dataset: Dataset, settings: RunSettings) -> int:
     """Posterior in single precision, with two more values of each individual, and moments."""
     draws = program.collected["draw"]
     count = sum(leaf.size for leaf in jax.tree.leaves(draws))

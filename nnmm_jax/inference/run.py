@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax import Array, random
+from jax.stages import Wrapped
 from numpyro.infer import MCMC
 from tqdm.auto import tqdm
 
 from nnmm_jax.inference.arrays import ModelData
+from nnmm_jax.inference.build_shapes import bytes_of
 from nnmm_jax.inference.collect import Accumulators
 from nnmm_jax.inference.kept_snapshots import Snapshots
 from nnmm_jax.inference.kernel import KernelState, NNMMKernel
@@ -107,10 +109,8 @@ def chain_keys(seed: int, chains: int) -> Array:
 
 
 @lru_cache(maxsize=16)
-def compiled_start(
-    sweep: SweepSettings, warmup: int
-) -> tuple[NNMMKernel, Callable[[Array, ModelData], KernelState]]:
-    """Return a kernel and its compiled start, the same ones for the same settings.
+def compiled_start(sweep: SweepSettings, warmup: int) -> tuple[NNMMKernel, Wrapped]:
+    """Return a kernel and its start, ``(keys, data) -> state``, the same for the same settings.
 
     Further fits in a process, as in cross-validation, then compile nothing anew where shapes agree.
     """
@@ -119,9 +119,7 @@ def compiled_start(
 
 
 @lru_cache(maxsize=64)
-def compiled_piece(
-    kernel: NNMMKernel, chains: int, n_sweeps: int
-) -> Callable[[KernelState, ModelData], tuple[KernelState, dict[str, dict[str, Array]]]]:
+def compiled_piece(kernel: NNMMKernel, chains: int, n_sweeps: int) -> Wrapped:
     """Return ``(state, data) -> (state, kept)`` that runs NumPyro's MCMC for some sweeps.
 
     The whole call is compiled: MCMC's own loop would be compiled anew at every ``run``.
@@ -188,12 +186,9 @@ def compiled_program(data: ModelData, activation: Activation, settings: RunSetti
     piece = compiled_piece(kernel, settings.chains, size)
     memory = piece.lower(state, data).compile().memory_analysis()
     _, collected = jax.eval_shape(piece, state, data)
-    read = jax.tree.leaves(data)
-    arguments = memory.argument_size_in_bytes - sum(
-        leaf.size * leaf.dtype.itemsize for leaf in read
-    )
-    working = arguments + memory.output_size_in_bytes + memory.temp_size_in_bytes
-    return Program(state, collected, working)
+    assert memory is not None  # XLA plans memory on every device that the package runs on
+    planned = memory.output_size_in_bytes + memory.temp_size_in_bytes
+    return Program(state, collected, bytes_of(state) + planned)
 
 
 class _Run:

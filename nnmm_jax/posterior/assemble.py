@@ -135,17 +135,18 @@ def _pooled(
     """:func:`pool`, times units and shifted, in single precision; some rows at a time."""
     rows, columns = moments.mean.shape[1:]
     units, shifts = np.broadcast_to(unit, (rows, 1)), np.broadcast_to(shift, (rows, 1))
-    found = tuple(np.empty((rows, columns), np.float32) for _ in range(3))
+    found = np.empty((3, rows, columns), np.float32)
     step = max(1, _AT_A_TIME // (columns * len(counts)))
     for start in range(0, rows, step):
         part = slice(start, start + step)
-        some = Moments(*(None if one is None else one[:, part] for one in moments))
+        nonzero = None if moments.nonzero is None else moments.nonzero[:, part]
+        some = Moments(moments.mean[:, part], moments.m2[:, part], nonzero)
         mean, spread, pip = pool(some, counts)
         for room, value in zip(
             found, (mean * units[part] + shifts[part], spread * units[part], pip), strict=True
         ):
             room[part] = value
-    return found
+    return found[0], found[1], found[2]
 
 
 def _moments(output: RunOutput, scaling: Scaling) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
