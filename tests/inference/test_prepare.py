@@ -58,6 +58,24 @@ def test_marker_matrix_imputes_by_the_mean_and_multiplies(dtype, room, monkeypat
     )
 
 
+def test_some_individuals_and_markers_are_laid_out_as_if_they_were_all(monkeypatch):
+    monkeypatch.setattr(build_arrays, "CHUNK", 16)
+    genotypes = genotypes_with_holes(np.int8)
+    means, rows, columns = marker_means(genotypes), np.array([7, 2, 11]), np.arange(60, 3, -1)
+    some = Dosages(genotypes, means, rows, columns)
+    whole = Dosages(genotypes[np.ix_(rows, columns)], means[columns])
+    assert some.shape == whole.shape == (3, 57)
+    for one, other in zip(
+        jax.tree.leaves(build_marker_matrix(some)),
+        jax.tree.leaves(build_marker_matrix(whole)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+    dense = centred(genotypes)[np.ix_(rows, columns)]
+    found = np.concatenate([values for _, values in some.centred()], axis=1)
+    np.testing.assert_allclose(found, dense, atol=1e-12)
+
+
 @pytest.mark.parametrize("n_markers", [8, 70])
 def test_spectrum_rebuilds_the_relationship(n_markers):
     genotypes = genotypes_with_holes(np.int8)[:, :n_markers]
