@@ -39,7 +39,7 @@ class MemorySetting:
 SETTINGS = (
     MemorySetting("small", Sizes(500, 1000, 5)),
     MemorySetting("medium", Sizes(4000, 10_000, 20), network={"skip_prior": "BayesC"}),
-    MemorySetting("more markers than individuals", Sizes(1000, 40_000, 20), samples=50),
+    MemorySetting("more markers than individuals", Sizes(1000, 40_000, 50)),
     MemorySetting("many chains and draws", Sizes(4000, 2000, 10), chains=8, samples=1000),
     MemorySetting("GBLUP, eigenvectors", Sizes(5000, 8000, 10), network={"marker_prior": "GBLUP"}),
     MemorySetting(
