@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nnmm_jax.data.align import read_dataset as read_dataset
     from nnmm_jax.data.connections import cis_connections as cis_connections
     from nnmm_jax.errors import InputError as InputError
+    from nnmm_jax.inference.memory_plan import MemoryPlan as MemoryPlan
     from nnmm_jax.network.priors import GBLUP as GBLUP
     from nnmm_jax.network.priors import RRBLUP as RRBLUP
     from nnmm_jax.network.priors import BayesA as BayesA
@@ -68,6 +69,7 @@ _HOME = {
     "GBLUP": "nnmm_jax.network.priors",
     "Group": "nnmm_jax.network.terms",
     "InputError": "nnmm_jax.errors",
+    "MemoryPlan": "nnmm_jax.inference.memory_plan",
     "Model": "nnmm_jax.api",
     "Network": "nnmm_jax.network.spec",
     "Pedigree": "nnmm_jax.network.terms",

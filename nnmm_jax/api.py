@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
+import jax
 import xarray as xr
 from numpyro.distributions import Distribution
 
 from nnmm_jax.data.align import Dataset
+from nnmm_jax.inference.build_shapes import ShapeBuilder
+from nnmm_jax.inference.memory_plan import MemoryPlan, plan_memory
 from nnmm_jax.inference.prepare import Prepared, prepare
 from nnmm_jax.inference.prior_predictive import PriorPredictive, prior_predictive
 from nnmm_jax.inference.run import RunOutput, run_chains
@@ -71,6 +74,32 @@ class Model:
         """
         prepared = prepare(self.dataset, self.network)
         return prior_predictive(prepared, draws, seed)
+
+    def plan(
+        self,
+        *,
+        warmup: int = 1000,
+        samples: int = 1000,
+        chains: int = 4,
+        sampler: str = "hmc",
+        until_ess: float | None = None,
+        max_samples: int | None = None,
+    ) -> MemoryPlan:
+        """Predict the memory of a fit; arguments as in :func:`fit`. Compiles, but fits nothing.
+
+        Returns
+        -------
+        MemoryPlan
+            Prints as a table, in the memory of a machine without a GPU.
+
+        Raises
+        ------
+        InputError
+            If settings, network and data do not fit together.
+        """
+        settings = RunSettings(warmup, samples, chains, 0, False, sampler, until_ess, max_samples)
+        planned = prepare(self.dataset, self.network, build=ShapeBuilder)
+        return plan_memory(self.dataset, planned, settings)
 
     def fit(
         self,
@@ -176,12 +205,22 @@ def fit(
 
 def _fit(dataset: Dataset, network: Network, settings: RunSettings) -> FitResult:
     began = time.perf_counter()
-    prepared = prepare(dataset, network)
-    seconds = {"setup": time.perf_counter() - began}
+    activation = None
+    if jax.default_backend() == "cpu":  # elsewhere arrays are not in the machine's memory
+        planned = prepare(dataset, network, build=ShapeBuilder)
+        activation = planned.activation
+        plan = plan_memory(dataset, planned, settings)
+        plan.check()
+        if settings.progress:
+            print("\n".join(f"nnmm: {line}" for line in plan.lines()), file=sys.stderr)
+    compiled = time.perf_counter()
+    prepared = prepare(dataset, network, activation=activation)
+    seconds = {"setup": time.perf_counter() - compiled}
     target = settings.until_ess
     enough = None if target is None else _stopping_rule(dataset, prepared, settings.seed, target)
     output = run_chains(prepared.data, prepared.activation, settings, enough=enough)
     seconds |= output.seconds
+    seconds["compilation"] += compiled - began
     groups = assemble(dataset, prepared, output, seed=settings.seed)
     run = {
         "settings": {**_describe(network), **asdict(settings)},

@@ -22,6 +22,7 @@ from nnmm_jax.cli_flags import (
     network_of,
     read_data,
 )
+from nnmm_jax.cli_plan import add_plan, add_sampler_flags
 from nnmm_jax.cli_predict import add_predict
 from nnmm_jax.errors import InputError, shortlist
 from nnmm_jax.folders import check_new_file, replacing
@@ -75,16 +76,17 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = Parser(
         prog="nnmm",
-        usage="nnmm [-h] [--version] {fit,predict,prior,simulate} ...",
+        usage="nnmm [-h] [--version] {fit,plan,predict,prior,simulate} ...",
         description="Mixed-effect neural networks: genotypes -> omics -> phenotype.",
         epilog="nnmm COMMAND --help tells more about a command.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"nnmm_jax {__version__}")
     commands = parser.add_subparsers(
-        dest="command", prog="nnmm", required=True, metavar="{fit,predict,prior,simulate}"
+        dest="command", prog="nnmm", required=True, metavar="{fit,plan,predict,prior,simulate}"
     )
     _add_fit(commands)
+    add_plan(commands)
     add_predict(commands)
     _add_prior(commands)
     _add_simulate(commands)
@@ -108,40 +110,7 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     output.add_argument("--quiet", action="store_true", help="say nothing but errors and warnings")
     add_network_flags(parser)
-    sampler = parser.add_argument_group("sampler")
-    for name, default, what in (
-        ("warmup", 1000, "sweeps discarded"),
-        ("samples", 1000, "sweeps kept, of every chain"),
-        ("chains", 4, "chains, run together"),
-    ):
-        sampler.add_argument(
-            f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default: {default})"
-        )
-    sampler.add_argument(
-        "--until-ess",
-        type=float,
-        metavar="N",
-        help="go on, --samples at a time, until the smallest effective sample size is at least N "
-        "and no R-hat above 1.01 (default: --samples are all)",
-    )
-    sampler.add_argument(
-        "--max-samples",
-        type=int,
-        metavar="N",
-        help="the most sweeps then kept, of every chain (default: 10 times --samples)",
-    )
-    sampler.add_argument(
-        "--sampler",
-        default="hmc",
-        metavar="NAME",
-        help="of missing omics and latent nodes of a nonlinear network: hmc (default) or nuts",
-    )
-    sampler.add_argument(
-        "--seed", type=int, metavar="S", help="of all random numbers (default: drawn and recorded)"
-    )
-    sampler.add_argument(
-        "--threads", type=int, metavar="N", help="CPU threads (default: all there are)"
-    )
+    add_sampler_flags(parser)
     parser.set_defaults(run=_fit)
 
 

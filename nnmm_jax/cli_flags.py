@@ -31,14 +31,19 @@ _FILES = (
 _CIS = ("marker_map", "node_map", "cis_window")
 
 
-def add_data_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say which tables to read."""
+def add_data_flags(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add the flags that say which tables to read; phenotypes and trait may be ``required``."""
     group = parser.add_argument_group("data")
     for name, value, needed, what in (
         ("genotypes", "G", False, "dosages 0..2, one column a marker"),
         ("omics", "O", False, "one column a node, holes allowed"),
-        ("phenotypes", "P", True, "the trait, fixed factors, covariates; records may repeat an id"),
-        ("trait", "NAME", True, "column of the phenotypes"),
+        (
+            "phenotypes",
+            "P",
+            required,
+            "the trait, fixed factors, covariates; records may repeat an id",
+        ),
+        ("trait", "NAME", required, "column of the phenotypes"),
         ("id-column", "NAME", False, "id column of all tables (default: the first column)"),
         ("pedigree", "FILE", False, "animal, sire, dam"),
         ("marker-groups", "FILE", False, "columns marker, group and, if groups differ, node"),
@@ -129,6 +134,17 @@ def check_least(options: argparse.Namespace, **least: int) -> None:
         value = getattr(options, name)
         if value is not None and value < limit:
             raise InputError(f"--{name} must be at least {limit}, got {value}")
+
+
+def given_data(options: argparse.Namespace) -> list[str]:
+    """Names of the flags of :func:`add_data_flags` that were given."""
+    usual = argparse.ArgumentParser()
+    add_data_flags(usual, required=False)
+    return [
+        name
+        for name, default in vars(usual.parse_args([])).items()
+        if getattr(options, name) != default
+    ]
 
 
 def network_of(options: argparse.Namespace) -> "Network":

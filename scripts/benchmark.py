@@ -228,9 +228,9 @@ def many(options: argparse.Namespace) -> "dict[str, pd.DataFrame]":
 
 
 def memory(options: argparse.Namespace) -> "dict[str, pd.DataFrame]":
-    from nnmm_jax.reports.benchmark_memory import memory_table
+    from nnmm_jax.reports.benchmark_memory import LARGE, SETTINGS, memory_table
 
-    table = memory_table()
+    table = memory_table([*SETTINGS, LARGE])
     print_table("peak memory, predicted and measured", table)
     return {"memory": table}
 

@@ -535,7 +535,7 @@ REPORTED = (
         "shift-of-the-intercept",
         "reported intercept as if omics were centred in their own units",
         "nnmm_jax/posterior/assemble.py",
-        'shift = out["node_effect"] @ scaling.node_mean',
+        "shift = value @ scaling.node_mean",
         "shift = 0.0",
         ("tests/test_fit.py::test_linear_predictions_are_the_reported_effects_times_the_omics",),
     ),

@@ -324,7 +324,7 @@ def test_fit__overwrites_only_results(tables, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "fragment"),
     [
-        ([], "required: {fit,predict,prior,simulate}"),
+        ([], "required: {fit,plan,predict,prior,simulate}"),
         (["fit"], "--phenotypes, --trait, --out"),
         (["fit", "--sampels", "9"], "--phenotypes"),
         (["prior"], "--phenotypes, --trait"),
@@ -389,11 +389,15 @@ def test_defaults_are_those_of_the_package():
     signature = inspect.signature(nnmm_jax.Model.prior_predictive).parameters
     for name in ("draws", "seed"):
         assert getattr(prior, name) == signature[name].default
+    plan = cli.build_parser().parse_args(["plan"])
+    signature = inspect.signature(nnmm_jax.Model.plan).parameters
+    for name in ("warmup", "samples", "chains", "sampler", "until_ess", "max_samples"):
+        assert getattr(plan, name) == signature[name].default
     for name, default, _ in cli.SIMULATION_FLAGS:
         assert getattr(nnmm_jax.SimulationSettings(), name) == default
 
 
-@pytest.mark.parametrize("name", ["fit", "prior"])
+@pytest.mark.parametrize("name", ["fit", "plan", "prior"])
 def test_help_lists_every_activation_and_prior(capsys, name):
     with pytest.raises(SystemExit, match="0"):
         cli.main([name, "--help"])
@@ -714,3 +718,74 @@ def test_predict__refuses_what_is_no_result_or_lacks_markers(fitted, tables, tmp
     assert_refused(capsys, tmp_path, words, "nowhere: no run.json there")
     tables["genotypes"].drop(columns=["snp1", "snp4"]).to_csv(fitted[1]["genotypes"])
     assert_refused(capsys, tmp_path, predict_words(fitted), "all 6 markers", "'snp1', 'snp4'")
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """Plans are made of sizes and settings, not compiled; returns what was asked for."""
+    asked = []
+
+    def plan(model, **length):
+        asked.append((model, length))
+        draws = 4 * model.dataset.genotypes.shape[0] * length["samples"] * length["chains"]
+        return nnmm_jax.MemoryPlan({"sampling": {"draws": draws}}, available=2**30)
+
+    monkeypatch.setattr(nnmm_jax.Model, "plan", plan)
+    return asked
+
+
+def test_plan_of_data(tmp_path, capsys, tables, planned):
+    flags = write(tables, tmp_path)
+    del flags["out"]
+    assert cli.main(command(flags | {"activation": "tanh", "sampler": "nuts"}, "plan")) == 0
+    ((model, length),) = planned
+    assert model.dataset.genotypes.shape == (20, 6)
+    assert model.network.activation == "tanh"
+    assert (length["warmup"], length["chains"], length["sampler"]) == (6, 2, "nuts")
+    said = capsys.readouterr()
+    assert "memory: 0.00 GB at most, in the sampling" in said.out
+    assert "individuals genotyped: 20" in said.err
+
+
+def test_plan_of_sizes(capsys, planned):
+    words = "plan --individuals 90 --markers 70 --omics 4 --without-omics 0.5 --skip-prior GBLUP"
+    assert cli.main(words.split()) == 0
+    ((model, length),) = planned
+    data = model.dataset
+    assert (data.genotypes.shape, data.omics.shape) == ((90, 70), (90, 4))
+    assert np.isnan(data.omics[:, 0]).sum() == 45
+    assert np.isnan(data.phenotype).sum() == 18
+    assert length["samples"] == 1000
+    assert capsys.readouterr().err == ""
+
+
+def test_plan__ends_with_2_if_there_is_too_little_memory(capsys, planned):
+    words = "plan --individuals 5000 --markers 70 --skip-prior GBLUP --samples 20000"
+    assert cli.main(words.split()) == 2
+    said = capsys.readouterr()
+    assert "1.49 GB" in said.out  # the plan itself is shown
+    assert said.err.startswith("nnmm: error: memory: expected a fit of at most 1.00 GB")
+    assert "use fewer samples or chains" in said.err
+    assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "fragment"),
+    [
+        ("", "--phenotypes: expected it, or sizes"),
+        ("--phenotypes p.csv", "--trait: expected it, or sizes"),
+        ("--individuals 5", "--markers: expected it with the other sizes"),
+        ("--individuals 5 --markers 5 --trait y", "--trait: expected data or sizes, found both"),
+        ("--individuals 5 --markers 5 --omics o.csv", "--omics: expected the number of omics"),
+        ("--individuals 1 --markers 5 --omics 2", "individuals: expected a whole number"),
+        ("--individuals 9 --markers 5", "the middle layer is empty"),
+        ("--individuals 9 --markers 5 --omics 1 --chains 0", "--chains must be at least 1"),
+        ("--individuals 9 --markers 5 --omics 1 --sampler x", "sampler: expected one of hmc, nuts"),
+    ],
+)
+def test_plan__ends_with_2_on_wrong_flags(capsys, planned, words, fragment):
+    assert cli.main(["plan", *words.split()]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert fragment in said
+    assert not planned

@@ -2,24 +2,25 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
 
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+from jax import Array
 
 from nnmm_jax.data.align import Dataset
 from nnmm_jax.data.groups import MarkerGroups
+from nnmm_jax.data.pedigree import Pedigree as PedigreeTable
 from nnmm_jax.errors import InputError, shortlist
 from nnmm_jax.inference.arrays import MarkerMatrix, RandomArrays, Spectrum, TermArrays
 from nnmm_jax.inference.build_arrays import (
-    CHUNK,
     RANK_TOLERANCE,
+    Dosages,
     build_grams,
     build_marker_matrix,
     build_spectrum,
-    decoded,
     marker_means,
 )
 from nnmm_jax.inference.build_random import Layer, group_term, pedigree_term
@@ -131,11 +132,49 @@ class TermBuilder:
             )
         return groups
 
-    def _genotypes(self, columns: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Genotypes of some markers, all individuals, and their means."""
-        genotypes = self.dataset.genotypes
-        means = self._once("means", "", lambda: marker_means(genotypes))
-        return (genotypes, means) if columns is None else (genotypes[:, columns], means[columns])
+    # What is large, or takes time; :mod:`nnmm_jax.inference.build_shapes` has the shapes alone.
+
+    def means(self) -> np.ndarray:
+        """Mean dosage of each marker."""
+        return self._once("means", "", lambda: marker_means(self.dataset.genotypes))
+
+    def variances(self, dosages: Dosages) -> np.ndarray:
+        """Variance of each marker."""
+        return marker_variances(dosages)
+
+    def markers(self, dosages: Dosages, root: np.ndarray | None = None) -> MarkerMatrix:
+        """Lay covariates out for the sampler."""
+        return build_marker_matrix(dosages, root)
+
+    def spectrum(self, dosages: Dosages, root: np.ndarray | None = None) -> Spectrum:
+        """Solve the eigenproblem of a joint draw."""
+        return build_spectrum(dosages, root)
+
+    def square_root(self, matrix: np.ndarray) -> np.ndarray:
+        """Square root of a relationship matrix."""
+        return square_root(matrix)
+
+    def root_spectrum(self, root: np.ndarray) -> Spectrum:
+        """Spectrum of a square root, whose columns are orthogonal already."""
+        dtype, values = jnp.result_type(float), np.sum(root**2, axis=0)
+        rows = (root / np.sqrt(values)).T
+        return Spectrum(jnp.asarray(rows, dtype), jnp.asarray(values, dtype))
+
+    def pedigree_matrix(self, pedigree: PedigreeTable, rows: np.ndarray) -> np.ndarray:
+        """Relationships of some animals of a pedigree."""
+        return pedigree.relationship(rows)
+
+    def products(
+        self, layer: Layer, markers: MarkerMatrix, spectrum: Spectrum | None
+    ) -> dict[str, Array | None]:
+        """Products of covariates and eigenvectors with the fixed design, and with themselves."""
+        basis = layer.design.basis
+        loadings = markers.project(basis).T
+        return {
+            "loadings": loadings,
+            "grams": build_grams(markers, loadings) if spectrum is None else None,
+            "spectrum_loadings": None if spectrum is None else basis @ spectrum.vectors.T,
+        }
 
     def _marker_term(
         self,
@@ -147,39 +186,39 @@ class TermBuilder:
         columns: np.ndarray | None,
         mask: np.ndarray | None,
     ) -> TermArrays:
-        genotypes, means = self._genotypes(columns)
-        if not genotypes.shape[1]:
+        dosages = Dosages(self.dataset.genotypes, self.means(), None, columns)
+        if not dosages.shape[1]:
             what = f"the marker group {group!r}" if group else "the part of the network"
             raise InputError(
                 f"{layer.place}_prior: {what} has no marker"
                 + (f" in the block {layer.block!r}" if layer.block else "")
             )
         key = "" if columns is None else hashlib.sha256(columns.tobytes()).hexdigest()
-        variances = self._once("variances", key, lambda: marker_variances(genotypes, means))
+        variances = self._once("variances", key, lambda: self.variances(dosages))
         total = _sums(variances, mask)
-        expected = expected_variances(means)
+        expected = expected_variances(dosages.chosen_means)
         factor = _sums(expected, mask) if isinstance(prior, GBLUP) else 1.0
         hyper = effect_hyper(prior, layer.responses, share, total, factor)
-        whole = self._once("markers", key, lambda: build_marker_matrix(genotypes, means))
+        whole = self._once("markers", key, lambda: self.markers(dosages))
         everyone = self._everyone(layer)
-        mine = genotypes if everyone else genotypes[layer.rows]
+        mine = dosages if everyone else replace(dosages, rows=layer.rows)
         joint = hyper.normal and mask is None and min(mine.shape) <= self.max_spectrum
         spectrum = None
         if everyone and layer.root is None:
             markers = whole
             if joint:  # an eigenproblem that both layers may have
-                spectrum = self._once("spectrum", key, lambda: build_spectrum(mine, means))
+                spectrum = self._once("spectrum", key, lambda: self.spectrum(mine))
         else:
-            markers = build_marker_matrix(mine, means, layer.root)
+            markers = self.markers(mine, layer.root)
             if joint:
-                spectrum = build_spectrum(mine, means, layer.root)
+                spectrum = self.spectrum(mine, layer.root)
         padded = None
         if mask is not None:
             padded = jnp.asarray(np.pad(mask, ((0, markers.n_padded - mask.shape[0]), (0, 0))))
-        return _term(
-            layer,
-            markers,
-            spectrum,
+        return TermArrays(
+            markers=markers,
+            spectrum=spectrum,
+            **self.products(layer, markers, spectrum),  # type: ignore[arg-type]
             hyper=hyper,
             mask=padded,
             everyone=None if everyone else whole,
@@ -220,24 +259,21 @@ class TermBuilder:
                 f"relationship matrix {key!r}: expected at most {self.max_spectrum} individuals, "
                 f"found {n}"
             )
-        root = self._once("root", key, lambda: square_root(matrix))
-        zero = np.zeros(root.shape[1])
-        whole = self._once("factor", key, lambda: build_marker_matrix(root, zero))
+        root = self._once("root", key, lambda: self.square_root(matrix))
+        columns = Dosages(root, np.zeros(root.shape[1]))
+        whole = self._once("factor", key, lambda: self.markers(columns))
         diagonal = float(np.mean(np.diagonal(matrix)[layer.rows]))
         hyper = effect_hyper(prior, layer.responses, share, diagonal)
         everyone = self._everyone(layer)
         if everyone and layer.root is None:
-            dtype, values = jnp.result_type(float), np.sum(root**2, axis=0)
-            rows = (root / np.sqrt(values)).T
-            markers = whole
-            spectrum = Spectrum(jnp.asarray(rows, dtype), jnp.asarray(values, dtype))
+            markers, spectrum = whole, self.root_spectrum(root)
         else:
-            markers = build_marker_matrix(root[layer.rows], zero, layer.root)
-            spectrum = build_spectrum(root[layer.rows], zero, layer.root)
-        return _term(
-            layer,
-            markers,
-            spectrum,
+            mine = replace(columns, rows=layer.rows)
+            markers, spectrum = self.markers(mine, layer.root), self.spectrum(mine, layer.root)
+        return TermArrays(
+            markers=markers,
+            spectrum=spectrum,
+            **self.products(layer, markers, spectrum),  # type: ignore[arg-type]
             hyper=hyper,
             mask=None,
             everyone=None if everyone else whole,
@@ -293,22 +329,7 @@ class TermBuilder:
         pedigree, rows = self.dataset.pedigree, self.dataset.pedigree_rows
         assert pedigree is not None
         assert rows is not None
-        return self._once("A", "", lambda: pedigree.relationship(rows))
-
-
-def _term(
-    layer: Layer, markers: MarkerMatrix, spectrum: Spectrum | None, **rest: object
-) -> TermArrays:
-    basis = layer.design.basis
-    loadings = markers.project(basis).T
-    return TermArrays(
-        markers=markers,
-        loadings=loadings,
-        grams=build_grams(markers, loadings) if spectrum is None else None,
-        spectrum=spectrum,
-        spectrum_loadings=None if spectrum is None else basis @ spectrum.vectors.T,
-        **rest,  # type: ignore[arg-type]
-    )
+        return self._once("A", "", lambda: self.pedigree_matrix(pedigree, rows))
 
 
 def square_root(matrix: np.ndarray) -> np.ndarray:
@@ -342,12 +363,11 @@ def _sums(values: np.ndarray, mask: np.ndarray | None) -> float | np.ndarray:
     return np.where(sums > 0, sums, sums[sums > 0].mean())
 
 
-def marker_variances(genotypes: np.ndarray, means: np.ndarray) -> np.ndarray:
+def marker_variances(dosages: Dosages) -> np.ndarray:
     """Variances (marker,) after imputation by the mean."""
-    found = np.empty(genotypes.shape[1])
-    for start in range(0, genotypes.shape[1], CHUNK):
-        columns = slice(start, start + CHUNK)
-        found[columns] = np.mean(decoded(genotypes[:, columns], means[columns]) ** 2, axis=0)
+    found = np.empty(dosages.shape[1])
+    for part, centred in dosages.centred():
+        found[part] = np.mean(centred**2, axis=0)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,6 +22,17 @@ def _compiled_snapshot(chains: int) -> Callable[[KernelState, ModelData], dict[s
         return snapshot(key, state.chain, data)
 
     return jax.jit(jax.vmap(one, in_axes=(0, None)) if chains > 1 else one)
+
+
+def snapshot_shapes(state: KernelState, data: ModelData, chains: int) -> Any:
+    """Shapes of one snapshot of all chains."""
+    return jax.eval_shape(_compiled_snapshot(chains), state, data)
+
+
+def snapshots_kept(data: ModelData, chains: int, pieces: int) -> int:
+    """How many snapshots a run of so many pieces keeps."""
+    every = pieces_between(data, chains, pieces)
+    return 0 if every is None else pieces // every
 
 
 class Snapshots:

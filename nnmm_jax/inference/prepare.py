@@ -310,7 +310,14 @@ def _mean_rows(matrix: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
     return total / np.bincount(rows, minlength=n)[:, None]
 
 
-def prepare(dataset: Dataset, network: Network, *, max_spectrum: int = MAX_SPECTRUM) -> Prepared:
+def prepare(
+    dataset: Dataset,
+    network: Network,
+    *,
+    max_spectrum: int = MAX_SPECTRUM,
+    build: type[TermBuilder] = TermBuilder,
+    activation: Activation | None = None,
+) -> Prepared:
     """Build arrays and resolve priors.
 
     Parameters
@@ -322,6 +329,11 @@ def prepare(dataset: Dataset, network: Network, *, max_spectrum: int = MAX_SPECT
     max_spectrum : int
         Normal effects are drawn jointly where the eigenproblem is at most this large, otherwise
         one by one.
+    build : type of TermBuilder
+        Of the arrays themselves, or of their shapes alone
+        (:class:`~nnmm_jax.inference.build_shapes.ShapeBuilder`).
+    activation : Activation, optional
+        That of the network where it is known already: programs are compiled for one.
 
     Returns
     -------
@@ -334,9 +346,9 @@ def prepare(dataset: Dataset, network: Network, *, max_spectrum: int = MAX_SPECT
     """
     _check(dataset, network)
     dtype = jnp.result_type(float)
-    builder = TermBuilder(dataset, max_spectrum)
+    builder = build(dataset, max_spectrum)
     nodes = middle_layer(dataset, network)
-    activation = resolve_activation(network, nodes)
+    activation = resolve_activation(network, nodes) if activation is None else activation
     z, n = nodes.z, nodes.z.shape[1]
     records = np.flatnonzero(~np.isnan(dataset.phenotype))
     y, y_rows = dataset.phenotype[records], dataset.record_rows[records]

@@ -9,15 +9,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import Array, random
+from jax.stages import Wrapped
 from numpyro.infer import MCMC
 from tqdm.auto import tqdm
 
 from nnmm_jax.inference.arrays import ModelData
+from nnmm_jax.inference.build_shapes import bytes_of
 from nnmm_jax.inference.collect import Accumulators
 from nnmm_jax.inference.compile_cache import keep_compiled
 from nnmm_jax.inference.kept_snapshots import Snapshots
@@ -108,21 +110,18 @@ def chain_keys(seed: int, chains: int) -> Array:
 
 
 @lru_cache(maxsize=16)
-def compiled_start(
-    sweep: SweepSettings, warmup: int
-) -> tuple[NNMMKernel, Callable[[Array, ModelData], KernelState]]:
-    """Return a kernel and its compiled start, the same ones for the same settings.
+def compiled_start(sweep: SweepSettings, warmup: int) -> tuple[NNMMKernel, Wrapped]:
+    """Return a kernel and its start, ``(keys, data) -> state``, the same for the same settings.
 
     Further fits in a process, as in cross-validation, then compile nothing anew where shapes agree.
     """
+    keep_compiled()
     kernel = NNMMKernel(sweep)
     return kernel, jax.jit(lambda keys, data: kernel.init(keys, warmup, None, (data,), {}))
 
 
 @lru_cache(maxsize=64)
-def compiled_piece(
-    kernel: NNMMKernel, chains: int, n_sweeps: int
-) -> Callable[[KernelState, ModelData], tuple[KernelState, dict[str, dict[str, Array]]]]:
+def compiled_piece(kernel: NNMMKernel, chains: int, n_sweeps: int) -> Wrapped:
     """Return ``(state, data) -> (state, kept)`` that runs NumPyro's MCMC for some sweeps.
 
     The whole call is compiled: MCMC's own loop would be compiled anew at every ``run``.
@@ -148,6 +147,52 @@ def compiled_piece(
     return piece
 
 
+def sweep_settings(activation: Activation, settings: RunSettings) -> SweepSettings:
+    """What of a run is static in the compiled sweep."""
+    adapting = settings.warmup if activation.parameters.priors else 0
+    return SweepSettings(activation, settings.sampler == "nuts", adapting)
+
+
+class Program(NamedTuple):
+    """The compiled program of a run: shapes, and memory that XLA has planned.
+
+    Attributes
+    ----------
+    state : KernelState
+        Shapes.
+    collected : dict
+        Shapes of what a piece collects, (chain, draw, ...).
+    working : int
+        Bytes of the states before and after a piece, of what it collects and of its temporary
+        arrays.
+    """
+
+    state: KernelState
+    collected: dict[str, dict[str, Any]]
+    working: int
+
+
+def compiled_program(data: ModelData, activation: Activation, settings: RunSettings) -> Program:
+    """Compile the program of a run from shapes; the run itself finds it compiled.
+
+    Parameters
+    ----------
+    data : ModelData
+        Shapes, see :func:`nnmm_jax.inference.build_shapes.shapes`.
+    """
+    kernel, start = compiled_start(sweep_settings(activation, settings), settings.warmup)
+    keys = jax.eval_shape(lambda: chain_keys(settings.seed, settings.chains))
+    start.lower(keys, data).compile()
+    state = jax.eval_shape(start, keys, data)
+    size = piece_size(settings.warmup, settings.samples)
+    piece = compiled_piece(kernel, settings.chains, size)
+    memory = piece.lower(state, data).compile().memory_analysis()
+    _, collected = jax.eval_shape(piece, state, data)
+    assert memory is not None  # XLA plans memory on every device that the package runs on
+    planned = memory.output_size_in_bytes + memory.temp_size_in_bytes
+    return Program(state, collected, bytes_of(state) + planned)
+
+
 class _Run:
     """Chains under way, and what has been kept of them."""
 
@@ -158,9 +203,7 @@ class _Run:
         settings: RunSettings,
         change_start: Callable[[State], State] | None,
     ) -> None:
-        adapting = settings.warmup if activation.parameters.priors else 0
-        sweep = SweepSettings(activation, settings.sampler == "nuts", adapting)
-        keep_compiled()
+        sweep = sweep_settings(activation, settings)
         self._kernel, start = compiled_start(sweep, settings.warmup)
         self.clock = _Clock()
         self._state = start(chain_keys(settings.seed, settings.chains), data)
@@ -169,7 +212,8 @@ class _Run:
         self._data, self._chains = data, settings.chains
         self._size = piece_size(settings.warmup, settings.samples)
         self._snapshots, self._pieces = Snapshots(data, settings.chains), 0
-        self._kept: list[Any] = []
+        self._kept: list[Any] = []  # one entry for each call of advance
+        self._filled = 0  # draws in the last of them, 0 where it is full
         self.done = 0
 
     def advance(self, phase: str, total: int, bar: Any) -> None:
@@ -184,7 +228,7 @@ class _Run:
             piece = compiled_piece(self._kernel, self._chains, n_sweeps)
             self._state, collected = jax.block_until_ready(piece(self._state, self._data))
             if sampling:
-                self._kept.append(jax.tree.map(np.asarray, collected))
+                self._keep(collected, total)
             self.clock.lap(phase, n_sweeps)
             if sampling:
                 self.done += n_sweeps
@@ -192,15 +236,27 @@ class _Run:
                 self.clock.lap(phase, 0)
             bar.update(n_sweeps)
 
+    def _keep(self, collected: Any, total: int) -> None:
+        """Copy draws of a piece to where the ``total`` draws of this call of advance have room."""
+        if not self._filled:
+            self._kept.append(
+                jax.tree.map(
+                    lambda leaf: np.empty((leaf.shape[0], total, *leaf.shape[2:]), leaf.dtype),
+                    collected,
+                )
+            )
+        end = self._filled + jax.tree.leaves(collected)[0].shape[1]
+        for room, leaf in zip(
+            jax.tree.leaves(self._kept[-1]), jax.tree.leaves(collected), strict=True
+        ):
+            room[:, self._filled : end] = leaf
+        self._filled = end % total
+
     def output(self) -> RunOutput:
         """All that has been kept so far."""
-        joined = {
-            group: {
-                name: np.concatenate([piece[group][name] for piece in self._kept], axis=1)
-                for name in self._kept[0][group]
-            }
-            for group in self._kept[0]
-        }
+        if len(self._kept) > 1:
+            self._kept = [jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *self._kept)]
+        (joined,) = self._kept
         sums = jax.tree.map(np.asarray, self._state.sums)
         if self._chains == 1:
             sums = jax.tree.map(lambda leaf: leaf[None], sums)

@@ -1,5 +1,7 @@
 """From what the sampler kept to a :class:`FitResult` in the user's units, with named dimensions."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 
@@ -11,42 +13,93 @@ from nnmm_jax.inference.quantities import Quantity, describe
 from nnmm_jax.inference.run import RunOutput
 
 _DRAW = ("chain", "draw")
+_AT_A_TIME = 2**20  # values in double precision: a whole array of draws would be far more
 # Means over the individuals, by which breeding values of a draw are centred.
 _MEANS = ("mediated_mean", "direct_mean", "epv_mean")
 
 
 def _in_units(
-    draws: dict[str, np.ndarray], prepared: Prepared, described: dict[str, Quantity]
+    draws: dict[str, np.ndarray],
+    prepared: Prepared,
+    described: dict[str, Quantity],
+    seed: int,
 ) -> dict[str, np.ndarray]:
-    """Undo the internal scaling of all draws."""
+    """Undo the internal scaling of all draws, one quantity at a time."""
     scaling, data = prepared.scaling, prepared.data
-    out = {name: value.astype(np.float64) for name, value in draws.items()}
     node_sd, trait_sd = scaling.node_sd, scaling.trait_sd
-    explained = out["epv"] + out["epv_mean"][..., None] + out.pop("group_value", 0.0)
-    for name in _MEANS:
-        out.pop(name)
-    out["y_mean"] = explained + out["fixed_trait"] @ prepared.trait_rows
-    out["fixed_trait"] = out["fixed_trait"] / scaling.trait_terms
-    shift = 0.0
-    if "node_effect" in out:
-        if prepared.activation.linear:  # effects of z itself; otherwise of g(standardised z)
-            out["node_effect"] = out["node_effect"] / node_sd
-            shift = out["node_effect"] @ scaling.node_mean
+    large = [name for name in draws if described[name].dims == ("individual",)]
+    fixed = {f"fixed_omics{block.suffix}" for block in data.omics}
+    small = [name for name in draws if name not in {*large, *_MEANS, *fixed}]
     of_trait = {"none": 1.0, "trait": trait_sd, "trait2": trait_sd**2}
-    for name, value in out.items():
-        dims, _, unit = described[name]
+    found: dict[str, np.ndarray] = {}
+    shift: np.ndarray | float = 0.0
+    for name in sorted(small, key="node_effect".__ne__):  # first the one that gives the shift
+        value, (dims, _, unit) = draws[name].astype(np.float64), described[name]
+        if name == "node_effect" and prepared.activation.linear:
+            value = value / node_sd  # effects of z itself; otherwise of g(standardised z)
+            shift = value @ scaling.node_mean
+        if name == "fixed_trait":
+            value = value / scaling.trait_terms
         if unit in of_trait:
-            out[name] = value * of_trait[unit]
-            continue
-        sd = _of_nodes(node_sd, dims[0], prepared)
-        out[name] = value * (sd**2 if unit == "node2" else sd).reshape(-1, *[1] * (len(dims) - 1))
-    out["y_mean"] += scaling.trait_mean
-    out["fixed_trait"][..., 0] += scaling.trait_mean - trait_sd * shift
+            value = value * of_trait[unit]
+        else:
+            sd = _of_nodes(node_sd, dims[0], prepared)
+            factor = sd**2 if unit == "node2" else sd
+            value = value * factor.reshape(-1, *[1] * (len(dims) - 1))
+        if name == "fixed_trait":
+            value[..., 0] += scaling.trait_mean - trait_sd * shift
+        found[name] = value if name == "var_residual_trait" else _single(value)
     for block, terms in zip(data.omics, scaling.omics_terms, strict=True):
-        name = f"fixed_omics{block.suffix}"
-        out[name] = out[name] / terms
-        out[name][..., 0] += _of_nodes(scaling.node_mean, f"node{block.suffix}", prepared)
-    return out
+        found[f"fixed_omics{block.suffix}"] = _fixed_omics(
+            draws[f"fixed_omics{block.suffix}"], terms, f"node{block.suffix}", prepared
+        )
+    variance = found["var_residual_trait"]
+    found["var_residual_trait"] = _single(variance)
+    found |= _of_individuals(draws, large, prepared, variance, seed)
+    return {name: found[name] for name in (*draws, "y_mean", "y_pred") if name in found}
+
+
+def _fixed_omics(draws: np.ndarray, terms: np.ndarray, dim: str, prepared: Prepared) -> np.ndarray:
+    """Fixed effects of a block's nodes in their units."""
+    scaling = prepared.scaling
+    value = draws.astype(np.float64) * _of_nodes(scaling.node_sd, dim, prepared)[:, None] / terms
+    value[..., 0] += _of_nodes(scaling.node_mean, dim, prepared)
+    return _single(value)
+
+
+def _of_individuals(
+    draws: dict[str, np.ndarray],
+    names: Sequence[str],
+    prepared: Prepared,
+    var_residual: np.ndarray,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Values of individuals in the trait's units, expected and predictive phenotypes among them.
+
+    Predictive draws are those of a record of weight 1; each chain has its own stream. They are the
+    largest arrays of a result, so that a few draws are worked on at a time.
+    """
+    scaling = prepared.scaling
+    n_chains, n_draws, n = draws["epv"].shape
+    kept = [name for name in names if name != "group_value"]
+    found = {
+        name: np.empty((n_chains, n_draws, n), np.float32) for name in (*kept, "y_mean", "y_pred")
+    }
+    step = max(1, _AT_A_TIME // n)
+    for chain in range(n_chains):
+        random = np.random.default_rng([seed, chain])
+        for start in range(0, n_draws, step):
+            at = chain, slice(start, start + step)
+            part = {name: draws[name][at].astype(np.float64) for name in names}
+            explained = part["epv"] + draws["epv_mean"][at].astype(np.float64)[:, None]
+            explained += part.get("group_value", 0.0)
+            explained += draws["fixed_trait"][at].astype(np.float64) @ prepared.trait_rows
+            y_mean = explained * scaling.trait_sd + scaling.trait_mean
+            found["y_mean"][at] = y_mean
+            found["y_pred"][at] = _predictive(y_mean, var_residual[at], random)
+            for name in kept:
+                found[name][at] = part[name] * scaling.trait_sd
+    return found
 
 
 def _of_nodes(values: np.ndarray, dim: str, prepared: Prepared) -> np.ndarray:
@@ -56,14 +109,11 @@ def _of_nodes(values: np.ndarray, dim: str, prepared: Prepared) -> np.ndarray:
     return values if dim == "node" else values[rows[dim]]
 
 
-def _predictive(y_mean: np.ndarray, var_residual: np.ndarray, seed: int) -> np.ndarray:
-    """Posterior predictive draws of a record of weight 1, each chain with its own stream."""
-    noise = np.stack(
-        [
-            np.random.default_rng([seed, chain]).standard_normal(y_mean.shape[1:])
-            for chain in range(y_mean.shape[0])
-        ]
-    )
+def _predictive(
+    y_mean: np.ndarray, var_residual: np.ndarray, random: np.random.Generator
+) -> np.ndarray:
+    """Posterior predictive draws of a record of weight 1, (draw, individual)."""
+    noise = random.standard_normal(y_mean.shape)
     return y_mean + np.sqrt(var_residual)[..., None] * noise
 
 
@@ -79,32 +129,50 @@ def pool(moments: Moments, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     return mean, np.sqrt(variance), moments.nonzero.sum(axis=0, dtype=np.float64) / total
 
 
+def _pooled(
+    moments: Moments, counts: np.ndarray, unit: np.ndarray | float, shift: np.ndarray | float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """:func:`pool`, times units and shifted, in single precision; some rows at a time."""
+    rows, columns = moments.mean.shape[1:]
+    units, shifts = np.broadcast_to(unit, (rows, 1)), np.broadcast_to(shift, (rows, 1))
+    found = np.empty((3, rows, columns), np.float32)
+    step = max(1, _AT_A_TIME // (columns * len(counts)))
+    for start in range(0, rows, step):
+        part = slice(start, start + step)
+        nonzero = None if moments.nonzero is None else moments.nonzero[:, part]
+        some = Moments(moments.mean[:, part], moments.m2[:, part], nonzero)
+        mean, spread, pip = pool(some, counts)
+        for room, value in zip(
+            found, (mean * units[part] + shifts[part], spread * units[part], pip), strict=True
+        ):
+            room[part] = value
+    return found[0], found[1], found[2]
+
+
 def _moments(output: RunOutput, scaling: Scaling) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     sums = output.sums
     sd = scaling.node_sd[:, None]
     effects_count = np.asarray(sums.effects_count)
     found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+    parts = ("mean", "sd", "pip")
     if sums.markers is not None:
-        mean, spread, pip = pool(sums.markers, effects_count)
-        found["marker_mean"] = (("node", "marker"), mean * sd)
-        found["marker_sd"] = (("node", "marker"), spread * sd)
-        found["marker_pip"] = (("node", "marker"), pip)
+        for part, value in zip(parts, _pooled(sums.markers, effects_count, sd), strict=True):
+            found[f"marker_{part}"] = (("node", "marker"), value)
     if sums.skip is not None:
-        parts = pool(sums.skip, effects_count)
-        for name, value, factor in zip(
-            ("mean", "sd", "pip"), parts, (scaling.trait_sd, scaling.trait_sd, 1.0), strict=True
-        ):
-            found[f"skip_{name}"] = (("marker", "trait"), value.T * factor)
-    for name, (called, dim, unit, shift) in {
+        skip = _pooled(sums.skip, effects_count, scaling.trait_sd)
+        for part, value in zip(parts, skip, strict=True):
+            found[f"skip_{part}"] = (("marker", "trait"), value.T)
+    of_nodes: dict[str, tuple[str, str, np.ndarray | float, np.ndarray | float]] = {
         "z": ("omics", "node", sd, scaling.node_mean[:, None]),
         "genetic": ("node_ebv", "node", sd, 0.0),
         "mediated": ("mediated_node", "node", scaling.trait_sd, 0.0),
         "mediated_block": ("mediated_block", "block", scaling.trait_sd, 0.0),
-    }.items():
+    }
+    for name, (called, dim, unit, shift) in of_nodes.items():
         if name in sums.nodes:
-            mean, spread, _ = pool(sums.nodes[name], np.asarray(sums.nodes_count))
-            found[f"{called}_mean"] = (("individual", dim), (mean * unit + shift).T)
-            found[f"{called}_sd"] = (("individual", dim), (spread * unit).T)
+            mean, spread, _ = _pooled(sums.nodes[name], np.asarray(sums.nodes_count), unit, shift)
+            found[f"{called}_mean"] = (("individual", dim), mean.T)
+            found[f"{called}_sd"] = (("individual", dim), spread.T)
     return found
 
 
@@ -125,9 +193,18 @@ def _parameters(
     node_sd, trait_sd = scaling.node_sd, scaling.trait_sd
     found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
 
-    def add(name: str, value: np.ndarray, *dims: str) -> None:
-        whole = np.asarray(value, dtype=np.float64).reshape(-1, *value.shape[2:])
-        found[name] = (("sample", *dims), _single(whole))
+    def add(
+        name: str,
+        value: np.ndarray,
+        *dims: str,
+        factor: np.ndarray | float = 1.0,
+        shift: np.ndarray | float = 0.0,
+    ) -> None:
+        flat = value.reshape(-1, *value.shape[2:])
+        whole = np.empty(flat.shape, np.float32)
+        for sample, one in enumerate(flat):
+            whole[sample] = shift + factor * one
+        found[name] = (("sample", *dims), whole)
 
     def of_draws(name: str) -> np.ndarray:
         return np.asarray(output.draws[name][:, output.snapshot_draws])
@@ -139,20 +216,20 @@ def _parameters(
     if not taken:
         return found
     fixed = taken["fixed_trait"].astype(np.float64) @ prepared.trait_rows.mean(axis=1)
-    add("trait_base", scaling.trait_mean + trait_sd * fixed)
-    add("var_residual_trait", trait_sd**2 * taken["var_residual_trait"])
+    add("trait_base", fixed, factor=trait_sd, shift=scaling.trait_mean)
+    add("var_residual_trait", taken["var_residual_trait"], factor=trait_sd**2)
     for name in _MEANS:
-        add(name, trait_sd * of_draws(name))
+        add(name, of_draws(name), factor=trait_sd)
     if "skip_effect" in taken:
-        add("skip_effect", trait_sd * taken["skip_effect"], "marker")
+        add("skip_effect", taken["skip_effect"], "marker", factor=trait_sd)
     if "node_base" in taken:
-        add("node_base", scaling.node_mean + node_sd * taken["node_base"], "node")
-        add("var_residual_node", node_sd**2 * taken["var_residual_node"], "node")
+        add("node_base", taken["node_base"], "node", factor=node_sd, shift=scaling.node_mean)
+        add("var_residual_node", taken["var_residual_node"], "node", factor=node_sd**2)
     if "marker_effect" in taken:
-        add("marker_effect", node_sd[:, None] * taken["marker_effect"], "node", "marker")
+        add("marker_effect", taken["marker_effect"], "node", "marker", factor=node_sd[:, None])
     if "node_effect" in taken:
         unit = node_sd if prepared.activation.linear else 1.0
-        add("node_effect", trait_sd / unit * taken["node_effect"], "node")
+        add("node_effect", taken["node_effect"], "node", factor=trait_sd / unit)
     for name in prepared.activation.parameters.priors:
         value = of_draws(f"theta_{name}")
         add(f"theta_{name}", value, *(f"theta_{name}_{axis}" for axis in range(value.ndim - 2)))
@@ -182,15 +259,14 @@ def assemble(
         posterior, sample_stats, moments, constant_data, parameters.
     """
     described = describe(prepared.data, prepared.activation)
-    draws = _in_units(output.draws, prepared, described)
-    draws["y_pred"] = _predictive(draws["y_mean"], draws["var_residual_trait"], seed)
+    draws = _in_units(output.draws, prepared, described, seed)
     variables = {}
     for name, value in draws.items():
         dims, of_trait, _ = described[name]
         if of_trait:
-            variables[name] = ((*_DRAW, *dims, "trait"), _single(value[..., None]))
+            variables[name] = ((*_DRAW, *dims, "trait"), value[..., None])
         else:
-            variables[name] = ((*_DRAW, *dims), _single(value))
+            variables[name] = ((*_DRAW, *dims), value)
     n_chains, n_draws = output.stats["non_finite"].shape
     steps = {"chain": np.arange(n_chains), "draw": np.arange(n_draws)}
     node_names = np.asarray(prepared.node_names, dtype=str)
@@ -221,10 +297,7 @@ def assemble(
         "trait_sd": (("trait",), np.asarray([prepared.scaling.trait_sd])),
         "marker_dosage": (("marker",), marker_means(dataset.genotypes)),
     }
-    moments = {
-        name: (dims, _single(value))
-        for name, (dims, value) in _moments(output, prepared.scaling).items()
-    }
+    moments = _moments(output, prepared.scaling)
     return {
         "posterior": _dataset(variables, {**steps, **names}),
         "sample_stats": kept,

@@ -94,7 +94,7 @@ class MarkerByMarker:
         traits = dataset.omics.T if dataset.omics.shape[1] else dataset.phenotype[None]
         scaled = traits - np.nanmean(traits, axis=1, keepdims=True)
         scaled /= np.nanstd(traits, axis=1, keepdims=True)
-        self._residual = np.nan_to_num(scaled).astype(np.float64)
+        self._residual = np.ascontiguousarray(np.nan_to_num(scaled), np.float64)
         self._coef = np.zeros((len(scaled), p))
         self._phenotype = dataset.phenotype
         self._genetic = self._squares.sum() / n

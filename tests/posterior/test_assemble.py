@@ -10,7 +10,7 @@ def test_predictive_draws_have_the_residual_variance():
     """Each draw its own; 4.5 Monte Carlo errors, as everywhere."""
     variance = np.array([[0.25, 4.0], [9.0, 0.01]])
     mean = np.arange(4.0).reshape(2, 2, 1) + np.zeros(20_000)
-    drawn = _predictive(mean, variance, seed=1)
+    drawn = _predictive(mean, variance, np.random.default_rng(1))
     noise = (drawn - mean) / np.sqrt(variance)[..., None]
     for one in noise.reshape(4, -1):
         assert stats.kstest(one, stats.norm.cdf).pvalue > 1e-5
