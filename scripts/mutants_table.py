@@ -272,6 +272,22 @@ FIXED_EFFECTS = (
         (f"{MECHANICS}::test_blocked_sweep_equals_marker_by_marker[BayesC-None]",),
     ),
     Mutant(
+        "machine-code-own-cross-products",
+        "machine code leaves out what a response adds to the cross-products of an effect",
+        f"{INFERENCE}/native_code.py",
+        "square += share * extra[j, j]",
+        "square += 0.0 * extra[j, j]",
+        ("tests/inference/test_native.py::test_equal_to_the_loop_of_xla",),
+    ),
+    Mutant(
+        "machine-code-wrong-group",
+        "machine code gives chains with cross-products of their own those of the first chain",
+        f"{INFERENCE}/native_code.py",
+        "group = one * groups // responses",
+        "group = 0 * groups // responses",
+        ("tests/inference/test_native.py::test_batched_like_any_function",),
+    ),
+    Mutant(
         "latent-after-nodes",
         "latent nodes move after the node effects, which have to follow",
         f"{INFERENCE}/sweep.py",

@@ -26,7 +26,7 @@ from nnmm_jax.inference.blocks.effects import (
     effect_conditional,
 )
 from nnmm_jax.inference.blocks.families import OrbitPrior, family_of
-from nnmm_jax.inference.blocks.trait import active_records, parameters_of, without_nodes
+from nnmm_jax.inference.blocks.trait import active_records, parameters_of, without_terms
 from nnmm_jax.inference.state import EffectState, LayerState, State
 from nnmm_jax.network.activations import Activation
 
@@ -260,7 +260,7 @@ def make_problem(state: State, data: ModelData, activation: Activation, number: 
 def begin(state: State, data: ModelData, activation: Activation) -> Trait:
     """Nodes and their effects before any of them moves."""
     active, coef = active_records(state, data, activation), state.node_coef[0]
-    left = without_nodes(state, data) + (state.trait.fixed @ data.trait.design.matrix)[0]
+    left = without_terms(state, data)
     if data.node_hyper:
         left = left - coef @ active
     return Trait(state.z, active, coef, left)

@@ -15,7 +15,7 @@ from numpyro.infer.hmc_util import (
 
 from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import ModelData
-from nnmm_jax.inference.blocks.trait import draw_fixed, without_nodes
+from nnmm_jax.inference.blocks.trait import draw_fixed, without_terms
 from nnmm_jax.inference.state import State
 from nnmm_jax.network.activations import Activation
 
@@ -31,18 +31,13 @@ def log_density(flat: Array, state: State, data: ModelData, activation: Activati
     theta = activation.parameters.constrain(flat)
     active = activation.features(state.z, theta, data.units)[:, data.y_rows]
     fitted = state.node_coef @ data.trait.weighted(active)
-    response = _response(state, data) - fitted
+    response = without_terms(state, data)[None] - fitted
     basis, taken = data.trait.design.basis, data.trait.taken(state.trait.variance)[0]
     seen = response @ basis.T
     left = response - seen @ basis
     misfit = jnp.sum(left**2) + (1.0 - taken) * jnp.sum(seen**2)
     misfit = 0.5 * misfit / state.trait.variance[0]
     return activation.parameters.log_prior(flat) - misfit
-
-
-def _response(state: State, data: ModelData) -> Array:
-    """What fixed effects, nodes and residual make up, (1, record)."""
-    return (without_nodes(state, data) + state.trait.fixed @ data.trait.design.matrix)[:1]
 
 
 def _kinetic(inverse_mass: Array, momentum: Array) -> Array:
@@ -113,7 +108,7 @@ def kernel(
     state = state._replace(theta=tree.z_proposal, theta_adapt=adapt)
     theta = activation.parameters.constrain(tree.z_proposal)
     active = activation.features(state.z, theta, data.units)[:, data.y_rows]
-    response = _response(state, data) - state.node_coef @ data.trait.weighted(active)
+    response = without_terms(state, data)[None] - state.node_coef @ data.trait.weighted(active)
     fixed, residual = draw_fixed(key_fixed, response, state, data)
     state = state._replace(trait=state.trait._replace(fixed=fixed, residual=residual))
     return state, {"theta_accept_prob": accept, "theta_diverging": tree.diverging.astype(jnp.int32)}

@@ -35,6 +35,11 @@ def without_nodes(state: State, data: ModelData) -> Array:
     return jnp.reshape(data.y - trait.fixed @ data.trait.design.matrix - terms, data.y.shape)
 
 
+def without_terms(state: State, data: ModelData) -> Array:
+    """What fixed effects, nodes and residual make up of the phenotype, (record,), weighted."""
+    return without_nodes(state, data) + (state.trait.fixed @ data.trait.design.matrix)[0]
+
+
 def trait_residual(state: State, data: ModelData, activation: Activation) -> Array:
     """Phenotype minus everything that explains it, (1, record), weighted, from scratch."""
     left = without_nodes(state, data)[None]
@@ -64,7 +69,7 @@ def trait_system(state: State, data: ModelData, activation: Activation) -> Trait
     """
     design = data.trait.design
     active = active_records(state, data, activation)
-    response = without_nodes(state, data) + (state.trait.fixed @ design.matrix)[0]
+    response = without_terms(state, data)
     stacked = jnp.concatenate([active, response[None]])
     seen = design.basis @ stacked.T
     taken = data.trait.taken(state.trait.variance)[0]
