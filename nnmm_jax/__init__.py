@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nnmm_jax.data.align import Dataset as Dataset
     from nnmm_jax.data.align import read_dataset as read_dataset
     from nnmm_jax.data.connections import cis_connections as cis_connections
+    from nnmm_jax.data.dosages import Dosages as Dosages
     from nnmm_jax.errors import InputError as InputError
     from nnmm_jax.network.priors import GBLUP as GBLUP
     from nnmm_jax.network.priors import RRBLUP as RRBLUP
@@ -63,6 +64,7 @@ _HOME = {
     "BayesR": "nnmm_jax.network.priors",
     "Block": "nnmm_jax.network.spec",
     "Dataset": "nnmm_jax.data.align",
+    "Dosages": "nnmm_jax.data.dosages",
     "FitResult": "nnmm_jax.posterior.result",
     "GBLUP": "nnmm_jax.network.priors",
     "Group": "nnmm_jax.network.terms",

@@ -35,7 +35,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say which tables to read."""
     group = parser.add_argument_group("data")
     for name, value, needed, what in (
-        ("genotypes", "G", False, "dosages 0..2, one column a marker"),
+        ("genotypes", "G", False, "table of dosages 0..2, PLINK bed, VCF or zarr"),
         ("omics", "O", False, "one column a node, holes allowed"),
         ("phenotypes", "P", True, "the trait, fixed factors, covariates; records may repeat an id"),
         ("trait", "NAME", True, "column of the phenotypes"),
@@ -307,6 +307,7 @@ def read_data(options: argparse.Namespace, network: "Network") -> "Dataset":
         omics_weights=options.omics_weights,
         marker_groups=options.marker_groups,
         connections=connections,
+        progress=not options.quiet,
     )
     columns = [str(column) for column in dataset.covariates.columns]
     check_columns(network.omics_terms, columns, flag="--random-omics")

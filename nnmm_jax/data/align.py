@@ -14,18 +14,19 @@ from nnmm_jax.data.checks import (
 )
 from nnmm_jax.data.connections import Connections, read_connections
 from nnmm_jax.data.dataset import Dataset
+from nnmm_jax.data.genotype_files import GenotypeSource
 from nnmm_jax.data.groups import MarkerGroups, read_marker_groups
-from nnmm_jax.data.individuals import Individuals, Source, label, read_individuals
+from nnmm_jax.data.individuals import Individuals, read_individuals
 from nnmm_jax.data.pedigree import Pedigree
 from nnmm_jax.data.records import at_rows, individual_values, records_of
 from nnmm_jax.data.relationships import Relationship
 from nnmm_jax.data.report import FIRST_IDS, Dropped, JoinReport
-from nnmm_jax.data.tables import numeric_values, read_table
+from nnmm_jax.data.tables import Source, label, numeric_values, read_table
 from nnmm_jax.errors import InputError, shortlist
 
 
 def read_dataset(
-    genotypes: Source | None,
+    genotypes: GenotypeSource | None,
     omics: Source | None,
     phenotypes: Source,
     trait: str,
@@ -37,6 +38,7 @@ def read_dataset(
     omics_weights: str | None = None,
     marker_groups: Source | None = None,
     connections: Source | None = None,
+    progress: bool = True,
 ) -> Dataset:
     """Read the tables and join them by id.
 
@@ -47,12 +49,12 @@ def read_dataset(
     Parameters
     ----------
     genotypes
-        Dosages 0..2, one column per marker; a file or a table, see
-        :func:`nnmm_jax.data.read_table`. None if there is a pedigree or a relationship matrix: the
-        individuals are then all animals of the pedigree, else the ids of the first matrix.
+        Dosages 0..2 of markers; a file of PLINK, VCF, zarr or a table, or an object in memory, see
+        :func:`nnmm_jax.data.read_dosages`. None if there is a pedigree or a relationship matrix:
+        the individuals are then all animals of the pedigree, else the ids of the first matrix.
     omics
-        Middle-layer measurements, one column per node, any cell may be missing; None when the
-        middle layer is wholly latent.
+        Middle-layer measurements, one column per node, any cell may be missing; a file or a table,
+        see :func:`nnmm_jax.data.read_table`. None when the middle layer is wholly latent.
     phenotypes
         The trait and whatever fixed effects and covariates the formulas use; any cell may be
         missing.
@@ -75,6 +77,8 @@ def read_dataset(
     connections
         Columns marker and node, which markers each node sees, see
         :func:`nnmm_jax.data.read_connections` and :func:`nnmm_jax.cis_connections`; default all.
+    progress
+        Whether to show a bar on standard error while large genotypes are read.
 
     Returns
     -------
@@ -106,7 +110,9 @@ def read_dataset(
     if omics is not None:
         omics_table = read_table(omics, what="omics", id_column=id_column)
         check_node_names(omics_table, trait, label("omics", omics))
-    people = read_individuals(genotypes, pedigree, relationships or {}, id_column)
+    people = read_individuals(
+        genotypes, pedigree, relationships or {}, id_column, progress=progress
+    )
     _check_common(people, table.index, source)
     rows, record_rows = records_of(people.ids, table.index)
     phenotype = _take(observed_trait, rows)

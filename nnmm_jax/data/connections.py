@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from nnmm_jax.data.checks import marker_rows
-from nnmm_jax.data.individuals import Source, label
-from nnmm_jax.data.tables import numeric_values, read_table
+from nnmm_jax.data.tables import Source, label, numeric_values, read_table
 from nnmm_jax.errors import InputError, shortlist
 
 

@@ -17,6 +17,9 @@ from nnmm_jax.errors import InputError, shortlist
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 SUFFIXES = (".parquet", *TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES))
 
+# Files of genotypes that are no tables.
+MARKER_SUFFIXES = (".bed", ".vcf", ".vcf.gz", ".vcf.bgz", ".bcf", ".zarr")
+
 # What Arrow and pandas take as missing, a blank cell, and the "." of animal-breeding programs.
 MISSING = sorted({*arrow_csv.ConvertOptions().null_values, " ", ".", "None", "<NA>"})
 
@@ -44,7 +47,8 @@ def find_dataset_files(folder: str | Path) -> dict[str, Path | None]:
     ----------
     folder
         Holds ``genotypes.*``, ``phenotypes.*`` and, unless the middle layer is latent, ``omics.*``,
-        each csv, tsv or txt (also with ``.gz``) or parquet.
+        each csv, tsv or txt (also with ``.gz``) or parquet; genotypes also PLINK's bed, VCF or
+        zarr.
 
     Returns
     -------
@@ -72,7 +76,14 @@ def find_dataset_files(folder: str | Path) -> dict[str, Path | None]:
         raise InputError(f"data {folder}: expected a folder, found none there; check the path")
     files: dict[str, Path | None] = {}
     for table in ("genotypes", "omics", "phenotypes"):
-        found = [path for suffix in SUFFIXES if (path := folder / f"{table}{suffix}").is_file()]
+        endings = (*MARKER_SUFFIXES, *SUFFIXES) if table == "genotypes" else SUFFIXES
+        # A zarr store is a folder.
+        found = [
+            path
+            for suffix in endings
+            if (path := folder / f"{table}{suffix}").is_file()
+            or (suffix == ".zarr" and path.is_dir())
+        ]
         if len(found) > 1:
             raise InputError(
                 f"data {folder}: expected one file of {table}, found "
@@ -80,11 +91,27 @@ def find_dataset_files(folder: str | Path) -> dict[str, Path | None]:
             )
         if not found and table != "omics":
             raise InputError(
-                f"data {folder}: expected a file {table} ending in {', '.join(SUFFIXES)}, found "
+                f"data {folder}: expected a file {table} ending in {', '.join(endings)}, found "
                 "none; check the folder"
             )
         files[table] = found[0] if found else None
     return files
+
+
+def check_file(path: Path, name: str, *, folder: bool = False) -> None:
+    """Raise unless there is such a file, or such a folder."""
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except (OSError, ValueError) as error:  # a name that is too long, or has a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{name}: expected a file, found {reason}; check the path") from error
+    if not exists:
+        raise InputError(f"{name}: expected a file, found nothing there; check the path")
+    if is_folder != folder:
+        kinds = ("file", "folder") if is_folder else ("folder", "file")
+        raise InputError(
+            f"{name}: expected a {kinds[0]}, found a {kinds[1]}; give the path of the {kinds[0]}"
+        )
 
 
 def read_file(
@@ -93,15 +120,13 @@ def read_file(
     id_column: str | None,
     small_integers: bool,
     text_columns: bool | tuple[str, ...] = (),
+    endings: tuple[str, ...] = SUFFIXES,
 ) -> pd.DataFrame:
     """One file as pandas would have it, before anything is known about ids."""
-    if path.is_dir():
-        raise InputError(f"{name}: expected a file, found a folder; give the path of the file")
-    if not path.exists():
-        raise InputError(f"{name}: expected a file, found nothing there; check the path")
+    check_file(path, name)
     if not path.name.lower().endswith(SUFFIXES):
         raise InputError(
-            f"{name}: expected a file ending in {', '.join(SUFFIXES)}, found '{path.suffix}'; "
+            f"{name}: expected a file ending in {', '.join(endings)}, found '{path.suffix}'; "
             "convert or rename it"
         )
     try:
