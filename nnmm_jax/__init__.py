@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nnmm_jax.data.align import read_dataset as read_dataset
     from nnmm_jax.data.connections import cis_connections as cis_connections
     from nnmm_jax.data.dosages import Dosages as Dosages
+    from nnmm_jax.data.quality import QualityControl as QualityControl
     from nnmm_jax.errors import InputError as InputError
     from nnmm_jax.network.priors import GBLUP as GBLUP
     from nnmm_jax.network.priors import RRBLUP as RRBLUP
@@ -72,6 +73,7 @@ _HOME = {
     "Model": "nnmm_jax.api",
     "Network": "nnmm_jax.network.spec",
     "Pedigree": "nnmm_jax.network.terms",
+    "QualityControl": "nnmm_jax.data.quality",
     "RRBLUP": "nnmm_jax.network.priors",
     "Relationship": "nnmm_jax.network.terms",
     "Residual": "nnmm_jax.network.priors",

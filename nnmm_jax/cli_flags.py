@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
+from nnmm_jax.cli_quality import add_quality_flags, quality_of
 from nnmm_jax.errors import InputError, shortlist
 from nnmm_jax.network.parse import (
     check_columns,
@@ -67,6 +68,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
             type=_marked(is_inverse),
             help=what,
         )
+    add_quality_flags(parser)
 
 
 def _marked(is_inverse: bool) -> Callable[[str], tuple[str, bool]]:
@@ -307,7 +309,8 @@ def read_data(options: argparse.Namespace, network: "Network") -> "Dataset":
         omics_weights=options.omics_weights,
         marker_groups=options.marker_groups,
         connections=connections,
-        progress=not options.quiet,
+        quality=quality_of(options),
+        progress=not getattr(options, "quiet", False),
     )
     columns = [str(column) for column in dataset.covariates.columns]
     check_columns(network.omics_terms, columns, flag="--random-omics")

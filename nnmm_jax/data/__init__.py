@@ -10,6 +10,7 @@ from nnmm_jax.data.genotype_files import read_dosages, write_dosages
 from nnmm_jax.data.genotypes import Genotypes, genotypes_from_frame
 from nnmm_jax.data.groups import MarkerGroups, read_marker_groups
 from nnmm_jax.data.pedigree import Pedigree, read_pedigree
+from nnmm_jax.data.quality import QualityControl, QualityCount
 from nnmm_jax.data.relationships import Relationship, read_relationship
 from nnmm_jax.data.report import Dropped, JoinReport, PedigreeCounts
 from nnmm_jax.data.tables import numeric_values, read_table
@@ -25,6 +26,8 @@ __all__ = [
     "MarkerGroups",
     "Pedigree",
     "PedigreeCounts",
+    "QualityControl",
+    "QualityCount",
     "Relationship",
     "cis_connections",
     "design_matrix",

@@ -18,6 +18,7 @@ from nnmm_jax.data.genotype_files import GenotypeSource
 from nnmm_jax.data.groups import MarkerGroups, read_marker_groups
 from nnmm_jax.data.individuals import Individuals, read_individuals
 from nnmm_jax.data.pedigree import Pedigree
+from nnmm_jax.data.quality import QualityControl, QualityCount, counted, outlying
 from nnmm_jax.data.records import at_rows, individual_values, records_of
 from nnmm_jax.data.relationships import Relationship
 from nnmm_jax.data.report import FIRST_IDS, Dropped, JoinReport
@@ -38,6 +39,7 @@ def read_dataset(
     omics_weights: str | None = None,
     marker_groups: Source | None = None,
     connections: Source | None = None,
+    quality: QualityControl | None = None,
     progress: bool = True,
 ) -> Dataset:
     """Read the tables and join them by id.
@@ -77,6 +79,9 @@ def read_dataset(
     connections
         Columns marker and node, which markers each node sees, see
         :func:`nnmm_jax.data.read_connections` and :func:`nnmm_jax.cis_connections`; default all.
+    quality
+        What to leave out before the fit, counted in the report; default nothing but constant
+        markers.
     progress
         Whether to show a bar on standard error while large genotypes are read.
 
@@ -111,13 +116,13 @@ def read_dataset(
         omics_table = read_table(omics, what="omics", id_column=id_column)
         check_node_names(omics_table, trait, label("omics", omics))
     people = read_individuals(
-        genotypes, pedigree, relationships or {}, id_column, progress=progress
+        genotypes, pedigree, relationships or {}, id_column, quality=quality, progress=progress
     )
     _check_common(people, table.index, source)
     rows, record_rows = records_of(people.ids, table.index)
     phenotype = _take(observed_trait, rows)
     check_phenotype(phenotype, trait, f"{source}, {people.described}")
-    names, values = _joined_omics(omics_table, people, label("omics", omics))
+    names, values, of_omics = _joined_omics(omics_table, people, label("omics", omics), quality)
     connected = _connections(connections, people)
     used = [trait, *{column for column in (weights, omics_weights) if column is not None}]
     record_weights, row_weights = _weights(
@@ -140,7 +145,7 @@ def read_dataset(
         phenotype=phenotype,
         covariates=at_rows(table.drop(columns=used), rows, people.ids[record_rows]),
         record_rows=record_rows,
-        report=_report(people, trait, omics_table, table, connected).recounted(
+        report=_report(people, trait, omics_table, table, connected, of_omics).recounted(
             values, phenotype, record_rows
         ),
         weights=record_weights,
@@ -170,16 +175,30 @@ def _take(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _joined_omics(
-    table: pd.DataFrame | None, people: Individuals, source: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Names of the nodes, and (individual, node) measurements."""
+    table: pd.DataFrame | None, people: Individuals, source: str, quality: QualityControl | None
+) -> tuple[np.ndarray, np.ndarray, tuple[QualityCount, ...]]:
+    """Names of the nodes, (individual, node) measurements, and outliers among these."""
     if table is None:
-        return np.empty(0, dtype=str), np.empty((len(people.ids), 0))
+        return np.empty(0, dtype=str), np.empty((len(people.ids), 0)), ()
     _check_common(people, table.index, source)
     names = np.asarray(table.columns, dtype=str)
     values = _take(numeric_values(table, source), table.index.get_indexer(people.ids))
+    counts: tuple[QualityCount, ...] = ()
+    if quality is not None and (limit := quality.omics_outliers) is not None:
+        counts = (_without_outliers(values, names, people, limit),)
     check_omics(values, names, f"{source}, {people.described}")
-    return names, values
+    return names, values, counts
+
+
+def _without_outliers(
+    values: np.ndarray, names: np.ndarray, people: Individuals, limit: float
+) -> QualityCount:
+    """Make outlying measurements missing, in place, and count them."""
+    far = outlying(values, limit)
+    values[far] = np.nan
+    cells = [f"{names[column]} of {people.ids[row]}" for row, column in np.argwhere(far)]
+    rule = f"more than {limit:g} standard deviations from the median, made missing"
+    return counted("omics cells", rule, np.array(cells), np.ones(len(cells), dtype=bool))
 
 
 def _weights(
@@ -227,6 +246,7 @@ def _report(
     omics: pd.DataFrame | None,
     phenotypes: pd.DataFrame,
     connected: Connections | None,
+    of_omics: tuple[QualityCount, ...],
 ) -> JoinReport:
     """The part that masking does not change; :meth:`JoinReport.recounted` fills in the rest."""
     markers = people.genotypes
@@ -243,6 +263,7 @@ def _report(
         pedigree=people.pedigree_counts,
         connections=None if connected is None else connected.pairs,
         connected_nodes=None if connected is None else connected.connected_nodes,
+        quality=(*markers.counts, *of_omics),
     )
 
 

@@ -6,6 +6,15 @@ import numpy as np
 import pandas as pd
 
 from nnmm_jax.data.dosages import Dosages, dosages_from_frame, missing_cells, slices
+from nnmm_jax.data.quality import (
+    QualityControl,
+    QualityCount,
+    call_rates_of_individuals,
+    counted,
+    duplicates,
+    genotype_counts,
+    hardy_weinberg_p,
+)
 from nnmm_jax.errors import InputError
 
 
@@ -28,6 +37,12 @@ class Genotypes:
         Names of the markers dropped because all their observed dosages are equal.
     unobserved
         Names of the markers dropped because they have no observed dosage.
+    failed
+        Names of the markers that quality control dropped.
+    failed_ids
+        Individuals that quality control dropped.
+    counts
+        What each rule of quality control dropped.
     """
 
     codes: np.ndarray
@@ -36,11 +51,34 @@ class Genotypes:
     n_missing: int
     constant: tuple[str, ...]
     unobserved: tuple[str, ...]
+    failed: tuple[str, ...] = ()
+    failed_ids: tuple[str, ...] = ()
+    counts: tuple[QualityCount, ...] = ()
 
     @property
     def dropped(self) -> frozenset[str]:
         """Names of all markers that were dropped."""
-        return frozenset({*self.constant, *self.unobserved})
+        return frozenset({*self.constant, *self.unobserved, *self.failed})
+
+
+@dataclass(frozen=True, eq=False)
+class MarkerCounts:
+    """What is counted of each marker.
+
+    Attributes
+    ----------
+    missing
+        (marker,) missing cells.
+    low, high
+        (marker,) smallest and largest dosage observed, NaN without any.
+    frequency
+        (marker,) of the counted allele, NaN without any.
+    """
+
+    missing: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    frequency: np.ndarray
 
 
 def genotypes_from_frame(frame: pd.DataFrame, source: str = "genotypes") -> Genotypes:
@@ -78,8 +116,10 @@ def genotypes_from_frame(frame: pd.DataFrame, source: str = "genotypes") -> Geno
     return genotypes_of(Dosages(codes, ids, tuple(np.asarray(frame.columns, dtype=str))), source)
 
 
-def genotypes_of(dosages: Dosages, source: str = "genotypes") -> Genotypes:
-    """Drop markers that do not vary.
+def genotypes_of(
+    dosages: Dosages, source: str = "genotypes", quality: QualityControl | None = None
+) -> Genotypes:
+    """Drop markers that do not vary, and what quality control does not let pass.
 
     Parameters
     ----------
@@ -88,6 +128,8 @@ def genotypes_of(dosages: Dosages, source: str = "genotypes") -> Genotypes:
         moved together in it, so that there is never a second one.
     source
         What they are, for messages.
+    quality
+        Rules; default none.
 
     Returns
     -------
@@ -97,7 +139,7 @@ def genotypes_of(dosages: Dosages, source: str = "genotypes") -> Genotypes:
     Raises
     ------
     InputError
-        No marker varies.
+        No marker varies, or no individual or marker passes quality control.
 
     Examples
     --------
@@ -106,43 +148,78 @@ def genotypes_of(dosages: Dosages, source: str = "genotypes") -> Genotypes:
     >>> genotypes_of(Dosages(codes, ("a", "b", "c"), ("m1", "m2", "m3"))).markers
     ('m1',)
     """
-    counts = marker_counts(dosages.codes)
-    varies, observed = counts.low < counts.high, counts.missing < len(dosages.ids)
+    quality = QualityControl() if quality is None else quality
+    codes, ids = dosages.codes, np.asarray(dosages.ids, dtype=str)
+    names = np.asarray(dosages.markers, dtype=str)
+    rows, of_ids = _passing_individuals(codes, ids, quality, source)
+    counts = marker_counts(codes, rows)
+    varies, observed = counts.low < counts.high, counts.missing < rows.sum()
     if not varies.any():
         raise InputError(
             f"{source}: expected markers that vary, found {len(varies)} marker(s) that are all "
             "constant or without data; check the table"
         )
-    names = np.asarray(dosages.markers, dtype=str)
-    everybody = np.ones(len(dosages.ids), dtype=bool)
+    passes, of_markers = _passing_markers(codes, names, rows, varies, counts, quality)
+    if not passes.any():
+        found = "; ".join(count.line() for count in of_markers)
+        raise InputError(
+            f"{source}: expected markers that pass quality control, found none ({found}); choose "
+            "other limits"
+        )
     return Genotypes(
-        codes=keep_in_place(dosages.codes, everybody, varies),
-        ids=tuple(dosages.ids),
-        markers=tuple(names[varies].tolist()),
-        n_missing=int(counts.missing[varies].sum()),
+        codes=keep_in_place(codes, rows, passes),
+        ids=tuple(ids[rows].tolist()),
+        markers=tuple(names[passes].tolist()),
+        n_missing=int(counts.missing[passes].sum()),
         constant=tuple(names[observed & ~varies].tolist()),
         unobserved=tuple(names[~observed].tolist()),
+        failed=tuple(names[varies & ~passes].tolist()),
+        failed_ids=tuple(ids[~rows].tolist()),
+        counts=(*of_ids, *of_markers),
     )
 
 
-@dataclass(frozen=True, eq=False)
-class MarkerCounts:
-    """What is counted of each marker.
+def _passing_individuals(
+    codes: np.ndarray, ids: np.ndarray, quality: QualityControl, source: str
+) -> tuple[np.ndarray, list[QualityCount]]:
+    limit = quality.individual_call_rate
+    if limit is None:
+        return np.ones(len(ids), dtype=bool), []
+    low = call_rates_of_individuals(codes) < limit
+    if low.all():
+        raise InputError(
+            f"{source}: expected individuals with a call rate of at least {limit:g}, found none; "
+            "choose a lower limit"
+        )
+    return ~low, [counted("individuals", f"call rate below {limit:g}", ids, low)]
 
-    Attributes
-    ----------
-    missing
-        (marker,) missing cells.
-    low, high
-        (marker,) smallest and largest dosage observed, NaN without any.
-    frequency
-        (marker,) of the counted allele, NaN without any.
-    """
 
-    missing: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    frequency: np.ndarray
+def _passing_markers(
+    codes: np.ndarray,
+    names: np.ndarray,
+    rows: np.ndarray,
+    varies: np.ndarray,
+    counts: MarkerCounts,
+    quality: QualityControl,
+) -> tuple[np.ndarray, list[QualityCount]]:
+    """Markers that vary and pass, and what each rule drops of those that the earlier ones left."""
+    passes, found = varies.copy(), []
+
+    def drop(failing: np.ndarray, rule: str) -> None:
+        found.append(counted("markers", rule, names, passes & failing))
+        passes[failing] = False
+
+    if (limit := quality.marker_call_rate) is not None:
+        drop(1 - counts.missing / rows.sum() < limit, f"call rate below {limit:g}")
+    if (limit := quality.minor_allele_frequency) is not None:
+        rarer = np.fmin(counts.frequency, 1 - counts.frequency)
+        drop(rarer < limit, f"minor allele frequency below {limit:g}")
+    if (limit := quality.hardy_weinberg) is not None:
+        p_values = hardy_weinberg_p(genotype_counts(codes, rows))
+        drop(p_values < limit, f"Hardy-Weinberg p below {limit:g}")
+    if quality.duplicate_markers:
+        drop(duplicates(codes, rows, passes), "dosages of an earlier marker")
+    return passes, found
 
 
 def marker_counts(codes: np.ndarray, rows: np.ndarray | None = None) -> MarkerCounts:
@@ -169,7 +246,7 @@ def marker_counts(codes: np.ndarray, rows: np.ndarray | None = None) -> MarkerCo
     count = codes.shape[1]
     found = MarkerCounts(np.zeros(count, dtype=np.int64), *np.full((3, count), np.nan))
     for part in slices(codes.shape[1]):
-        block = codes[:, part] if rows is None else codes[rows, part]
+        block = codes[:, part] if rows is None or rows.all() else codes[rows, part]
         missing = missing_cells(block)
         found.missing[part] = missing.sum(axis=0)
         seen = len(block) - found.missing[part]

@@ -10,6 +10,7 @@ from nnmm_jax.data.checks import check_known
 from nnmm_jax.data.genotype_files import GenotypeSource, read_dosages
 from nnmm_jax.data.genotypes import Genotypes, genotypes_of
 from nnmm_jax.data.pedigree import Pedigree, read_pedigree
+from nnmm_jax.data.quality import QualityControl
 from nnmm_jax.data.relationships import Relationship, read_relationship
 from nnmm_jax.data.report import PedigreeCounts
 from nnmm_jax.data.tables import Source, label
@@ -54,6 +55,8 @@ class Individuals:
     @property
     def reason_for_dropping(self) -> str:
         """Why others are left out, for the report."""
+        if self.genotypes.failed_ids:
+            return "not genotyped or dropped by quality control"
         return "not genotyped" if self.origin == "genotypes" else f"not in the {self.origin}"
 
     @property
@@ -77,6 +80,7 @@ def read_individuals(
     relationships: Mapping[str, Source | Relationship],
     id_column: str | None,
     *,
+    quality: QualityControl | None = None,
     progress: bool = False,
 ) -> Individuals:
     """Read genotypes, pedigree and relationship matrices, for :func:`read_dataset`.
@@ -87,6 +91,8 @@ def read_individuals(
         As for :func:`nnmm_jax.data.read_dataset`.
     id_column
         Name of the id column of the genotypes.
+    quality
+        Rules for genotypes.
     progress
         Whether to show a bar while large genotypes are read.
 
@@ -120,7 +126,7 @@ def read_individuals(
     if genotypes is not None:
         origin = "genotypes"
         dosages = read_dosages(genotypes, id_column=id_column, progress=progress)
-        coded = genotypes_of(dosages, label("genotypes", genotypes))
+        coded = genotypes_of(dosages, label("genotypes", genotypes), quality)
     elif pedigree is not None:
         origin, coded = "pedigree", _no_genotypes(pedigree.ids)
     elif matrices:

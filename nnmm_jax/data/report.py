@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from nnmm_jax.data.quality import QualityCount
 from nnmm_jax.errors import shortlist
 
 # Ids of dropped rows that a report names.
@@ -95,6 +96,8 @@ class JoinReport:
     connections, connected_nodes
         Pairs of an analysed marker and a node that sees it, and nodes that see any; None where
         nothing is said of connections and every node sees all markers.
+    quality
+        What each rule of quality control left out; empty without rules.
     """
 
     trait: str
@@ -119,6 +122,7 @@ class JoinReport:
     pedigree: PedigreeCounts | None = None
     connections: int | None = None
     connected_nodes: int | None = None
+    quality: tuple[QualityCount, ...] = ()
 
     @property
     def missing_genotypes_share(self) -> float:
@@ -213,6 +217,8 @@ class JoinReport:
                 "genotype cells missing, replaced by the marker's mean: "
                 f"{self.missing_genotypes} ({self.missing_genotypes_share:.2%})",
             ]
+        if self.quality:
+            lines += ["left out by quality control:", *(f"  {one.line()}" for one in self.quality)]
         lines.append(
             f"omics: {self.omics_columns} columns; cells missing: {self.missing_omics} "
             f"({self.missing_omics_share:.2%})"
@@ -252,6 +258,7 @@ class JoinReport:
         counts = asdict(self)
         for key in ("dropped_omics", "dropped_phenotypes"):
             counts[key]["first_ids"] = list(counts[key]["first_ids"])
+        counts["quality"] = [one.to_dict() for one in self.quality]
         return counts | {
             "missing_genotypes_share": self.missing_genotypes_share,
             "missing_omics_share": self.missing_omics_share,

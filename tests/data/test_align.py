@@ -122,6 +122,7 @@ def test_report_counts_what_was_joined_and_dropped() -> None:
         "pedigree": None,
         "connections": None,
         "connected_nodes": None,
+        "quality": [],
         "dropped_omics": {"rows": 1, "first_ids": ["9"], "reason": "not genotyped"},
         "dropped_phenotypes": {"rows": 2, "first_ids": ["8", "7"], "reason": "not genotyped"},
     }
