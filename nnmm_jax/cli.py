@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from nnmm_jax import __version__
+from nnmm_jax.cli_check import add_check
 from nnmm_jax.cli_convert import add_convert
 from nnmm_jax.cli_flags import (
     add_data_flags,
@@ -75,18 +76,22 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = Parser(
         prog="nnmm",
-        usage="nnmm [-h] [--version] {fit,predict,prior,convert,simulate} ...",
+        usage="nnmm [-h] [--version] {fit,predict,prior,check,convert,simulate} ...",
         description="Mixed-effect neural networks: genotypes -> omics -> phenotype.",
         epilog="nnmm COMMAND --help tells more about a command.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"nnmm_jax {__version__}")
     commands = parser.add_subparsers(
-        dest="command", prog="nnmm", required=True, metavar="{fit,predict,prior,convert,simulate}"
+        dest="command",
+        prog="nnmm",
+        required=True,
+        metavar="{fit,predict,prior,check,convert,simulate}",
     )
     _add_fit(commands)
     add_predict(commands)
     _add_prior(commands)
+    add_check(commands)
     add_convert(commands)
     _add_simulate(commands)
     return parser

@@ -289,6 +289,22 @@ def read_data(options: argparse.Namespace, network: "Network") -> "Dataset":
     InputError
         If a table cannot be used, or a random term is not there, or is two things.
     """
+    dataset = read_tables(options)
+    columns = [str(column) for column in dataset.covariates.columns]
+    check_columns(network.omics_terms, columns, flag="--random-omics")
+    check_columns(network.random_trait, columns, flag="--random-trait")
+    _check_used(options, network)
+    return dataset
+
+
+def read_tables(options: argparse.Namespace) -> "Dataset":
+    """Read the tables, whatever the network.
+
+    Raises
+    ------
+    InputError
+        If a table cannot be used.
+    """
     from nnmm_jax import read_dataset
     from nnmm_jax.data import read_relationship
 
@@ -297,7 +313,7 @@ def read_data(options: argparse.Namespace, network: "Network") -> "Dataset":
         name: read_relationship(file, inverse=True, name=name) if is_inverse else file
         for name, (file, is_inverse) in relationship_files(options).items()
     }
-    dataset = read_dataset(
+    return read_dataset(
         options.genotypes,
         options.omics,
         options.phenotypes,
@@ -312,11 +328,6 @@ def read_data(options: argparse.Namespace, network: "Network") -> "Dataset":
         quality=quality_of(options),
         progress=not getattr(options, "quiet", False),
     )
-    columns = [str(column) for column in dataset.covariates.columns]
-    check_columns(network.omics_terms, columns, flag="--random-omics")
-    check_columns(network.random_trait, columns, flag="--random-trait")
-    _check_used(options, network)
-    return dataset
 
 
 def _connections(options: argparse.Namespace) -> "str | pd.DataFrame | None":

@@ -17,13 +17,12 @@ from nnmm_jax.data.dataset import Dataset
 from nnmm_jax.data.genotype_files import GenotypeSource
 from nnmm_jax.data.groups import MarkerGroups, read_marker_groups
 from nnmm_jax.data.individuals import Individuals, read_individuals
+from nnmm_jax.data.joining import check_common, join_report
 from nnmm_jax.data.pedigree import Pedigree
 from nnmm_jax.data.quality import QualityControl, QualityCount, counted, outlying
 from nnmm_jax.data.records import at_rows, individual_values, records_of
 from nnmm_jax.data.relationships import Relationship
-from nnmm_jax.data.report import FIRST_IDS, Dropped, JoinReport
 from nnmm_jax.data.tables import Source, label, numeric_values, read_table
-from nnmm_jax.errors import InputError, shortlist
 
 
 def read_dataset(
@@ -118,7 +117,7 @@ def read_dataset(
     people = read_individuals(
         genotypes, pedigree, relationships or {}, id_column, quality=quality, progress=progress
     )
-    _check_common(people, table.index, source)
+    check_common(people, table.index, source)
     rows, record_rows = records_of(people.ids, table.index)
     phenotype = _take(observed_trait, rows)
     check_phenotype(phenotype, trait, f"{source}, {people.described}")
@@ -145,9 +144,9 @@ def read_dataset(
         phenotype=phenotype,
         covariates=at_rows(table.drop(columns=used), rows, people.ids[record_rows]),
         record_rows=record_rows,
-        report=_report(people, trait, omics_table, table, connected, of_omics).recounted(
-            values, phenotype, record_rows
-        ),
+        report=join_report(
+            people, trait, omics_table, table, observed_trait, connected, of_omics
+        ).recounted(values, phenotype, record_rows),
         weights=record_weights,
         omics_weights=row_weights,
         pedigree=people.pedigree,
@@ -156,15 +155,6 @@ def read_dataset(
         marker_groups=_groups(marker_groups, people, names),
         connections=connected,
     )
-
-
-def _check_common(people: Individuals, table_ids: pd.Index, source: str) -> None:
-    if not table_ids.isin(people.ids).any():
-        raise InputError(
-            f"{source}: expected ids that occur in the {people.origin} "
-            f"({shortlist(people.ids, 3)}), found none in common ({shortlist(table_ids, 3)}); "
-            "check the id columns"
-        )
 
 
 def _take(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -180,7 +170,7 @@ def _joined_omics(
     """Names of the nodes, (individual, node) measurements, and outliers among these."""
     if table is None:
         return np.empty(0, dtype=str), np.empty((len(people.ids), 0)), ()
-    _check_common(people, table.index, source)
+    check_common(people, table.index, source)
     names = np.asarray(table.columns, dtype=str)
     values = _take(numeric_values(table, source), table.index.get_indexer(people.ids))
     counts: tuple[QualityCount, ...] = ()
@@ -238,38 +228,3 @@ def _connections(source: Source | None, people: Individuals) -> Connections | No
         return None
     markers = people.genotypes
     return read_connections(source, np.asarray(markers.markers), dropped=markers.dropped)
-
-
-def _report(
-    people: Individuals,
-    trait: str,
-    omics: pd.DataFrame | None,
-    phenotypes: pd.DataFrame,
-    connected: Connections | None,
-    of_omics: tuple[QualityCount, ...],
-) -> JoinReport:
-    """The part that masking does not change; :meth:`JoinReport.recounted` fills in the rest."""
-    markers = people.genotypes
-    return JoinReport(
-        trait=trait,
-        genotyped=len(people.ids),
-        markers=len(markers.markers),
-        constant_markers=len(markers.constant),
-        unobserved_markers=len(markers.unobserved),
-        missing_genotypes=markers.n_missing,
-        dropped_omics=_dropped(omics, people),
-        dropped_phenotypes=_dropped(phenotypes, people),
-        individuals_from=people.origin,
-        pedigree=people.pedigree_counts,
-        connections=None if connected is None else connected.pairs,
-        connected_nodes=None if connected is None else connected.connected_nodes,
-        quality=(*markers.counts, *of_omics),
-    )
-
-
-def _dropped(table: pd.DataFrame | None, people: Individuals) -> Dropped:
-    reason = people.reason_for_dropping
-    if table is None:
-        return Dropped(0, (), reason)
-    absent = table.index[~table.index.isin(people.ids)]
-    return Dropped(len(absent), tuple(absent.unique()[:FIRST_IDS]), reason)

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nnmm_jax.data.tables import numeric_values
+from nnmm_jax.data.tables import IdForm, numeric_values
 from nnmm_jax.errors import InputError, shortlist
 
 MISSING_CODE = -1
@@ -39,6 +39,8 @@ class Dosages:
         allele; None where the format does not have them.
     n_ignored
         Markers of the source that were not asked for.
+    id_form
+        How the ids of a table were written.
 
     Examples
     --------
@@ -53,6 +55,7 @@ class Dosages:
     markers: Sequence[str]
     places: pd.DataFrame | None = None
     n_ignored: int = 0
+    id_form: IdForm = field(default_factory=IdForm)
 
     @property
     def n_missing(self) -> int:

@@ -14,7 +14,7 @@ from nnmm_jax.data.dosages import (
 )
 from nnmm_jax.data.files import MARKER_SUFFIXES, SUFFIXES, check_file
 from nnmm_jax.data.plink import read_bed, write_bed
-from nnmm_jax.data.tables import Source, label, read_table
+from nnmm_jax.data.tables import ID_FORM, Source, label, read_table
 from nnmm_jax.data.vcf import read_vcf
 from nnmm_jax.data.zarr_store import read_zarr, write_zarr
 from nnmm_jax.errors import InputError
@@ -102,7 +102,13 @@ def _read_table(
         table = table.loc[:, wanted]  # a copy
     markers = checked_names(list(table.columns), "name", "marker", name)
     codes = dosages_from_frame(table, name)
-    return Dosages(codes, tuple(table.index), markers, n_ignored=columns - len(markers))
+    return Dosages(
+        codes,
+        tuple(table.index),
+        markers,
+        n_ignored=columns - len(markers),
+        id_form=table.attrs[ID_FORM],
+    )
 
 
 def write_dosages(dosages: Dosages, path: Path, source: str) -> tuple[str, ...]:

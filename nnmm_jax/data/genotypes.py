@@ -1,6 +1,6 @@
 """Markers to analyse: those that vary and pass quality control, of the individuals that do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from nnmm_jax.data.quality import (
     genotype_counts,
     hardy_weinberg_p,
 )
+from nnmm_jax.data.tables import IdForm
 from nnmm_jax.errors import InputError
 
 
@@ -43,6 +44,8 @@ class Genotypes:
         Individuals that quality control dropped.
     counts
         What each rule of quality control dropped.
+    id_form
+        How the ids of a table were written.
     """
 
     codes: np.ndarray
@@ -54,6 +57,7 @@ class Genotypes:
     failed: tuple[str, ...] = ()
     failed_ids: tuple[str, ...] = ()
     counts: tuple[QualityCount, ...] = ()
+    id_form: IdForm = field(default_factory=IdForm)
 
     @property
     def dropped(self) -> frozenset[str]:
@@ -176,6 +180,7 @@ def genotypes_of(
         failed=tuple(names[varies & ~passes].tolist()),
         failed_ids=tuple(ids[~rows].tolist()),
         counts=(*of_ids, *of_markers),
+        id_form=dosages.id_form,
     )
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from nnmm_jax.data.capacity import check_fits
 from nnmm_jax.data.dosages import MISSING_CODE, PLACE_COLUMNS, Dosages, checked_names
 from nnmm_jax.data.extras import needed
-from nnmm_jax.data.size import check_fits
 from nnmm_jax.errors import InputError
 
 MAGIC = b"\x6c\x1b\x01"

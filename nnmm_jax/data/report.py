@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from nnmm_jax.data.quality import QualityCount
+from nnmm_jax.data.reconcile import Reconciliation
 from nnmm_jax.errors import shortlist
 
 # Ids of dropped rows that a report names.
@@ -98,6 +99,8 @@ class JoinReport:
         nothing is said of connections and every node sees all markers.
     quality
         What each rule of quality control left out; empty without rules.
+    ids
+        Ids of all tables side by side.
     """
 
     trait: str
@@ -123,6 +126,7 @@ class JoinReport:
     connections: int | None = None
     connected_nodes: int | None = None
     quality: tuple[QualityCount, ...] = ()
+    ids: Reconciliation | None = None
 
     @property
     def missing_genotypes_share(self) -> float:
@@ -238,7 +242,7 @@ class JoinReport:
                     f"rows of {table} dropped, {dropped.reason}: {dropped.rows} "
                     f"({shortlist(dropped.first_ids)}{more})"
                 )
-        return lines
+        return lines if self.ids is None else [*lines, *self.ids.notes]
 
     def to_dict(self) -> dict[str, Any]:
         """The report for ``run.json``.
@@ -258,6 +262,7 @@ class JoinReport:
         counts = asdict(self)
         for key in ("dropped_omics", "dropped_phenotypes"):
             counts[key]["first_ids"] = list(counts[key]["first_ids"])
+        counts["ids"] = None if self.ids is None else self.ids.to_dict()
         counts["quality"] = [one.to_dict() for one in self.quality]
         return counts | {
             "missing_genotypes_share": self.missing_genotypes_share,

@@ -1,6 +1,7 @@
 """Tables with an id column: read from csv, tsv, txt or parquet, or taken from memory."""
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -10,8 +11,24 @@ import pandas as pd
 from nnmm_jax.data.files import SUFFIXES, column_names, read_file
 from nnmm_jax.errors import InputError, shortlist
 
-# Rows whose ids had blanks around them, in the attributes of a table that was read.
-STRIPPED = "ids_with_blanks"
+# Under which name the attributes of a table that was read say how its ids were written.
+ID_FORM = "id_form"
+
+
+@dataclass(frozen=True)
+class IdForm:
+    """How the ids of a table were written.
+
+    Attributes
+    ----------
+    stripped
+        Rows whose id had blanks around it.
+    numbers
+        Whether the ids were whole numbers.
+    """
+
+    stripped: int = 0
+    numbers: bool = False
 
 
 class LabelledArray(Protocol):
@@ -253,10 +270,8 @@ def _with_ids(
         )
     rest = frame.drop(columns=column)
     rest.index = pd.Index(ids, name="id", dtype=object)
-    rest.attrs[STRIPPED] = sum(
-        isinstance(value, str) and value != name
-        for value, name in zip(frame[column], ids, strict=True)
-    )
+    blanks = sum(str(value) != label for value, label in zip(frame[column], ids, strict=True))
+    rest.attrs[ID_FORM] = IdForm(blanks, pd.api.types.is_integer_dtype(frame[column].dtype))
     return rest
 
 

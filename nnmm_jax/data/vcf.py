@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from nnmm_jax.data.capacity import check_fits
 from nnmm_jax.data.dosages import (
     MARKERS_PER_SLICE,
     PLACE_COLUMNS,
@@ -19,7 +20,6 @@ from nnmm_jax.data.dosages import (
 )
 from nnmm_jax.data.extras import needed
 from nnmm_jax.data.plink import place_name
-from nnmm_jax.data.size import check_fits
 from nnmm_jax.errors import InputError
 
 # A bar for files that take more than some seconds.

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from nnmm_jax.data.capacity import check_fits
 from nnmm_jax.data.dosages import (
     MISSING_CODE,
     PLACE_COLUMNS,
@@ -20,7 +21,6 @@ from nnmm_jax.data.dosages import (
 )
 from nnmm_jax.data.extras import needed
 from nnmm_jax.data.plink import BAR_CELLS, BLOCK_BYTES
-from nnmm_jax.data.size import check_fits
 from nnmm_jax.errors import InputError, shortlist
 
 ARRAYS = ("dosage", "id", "marker")

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from nnmm_jax import Dosages, read_dataset
-from nnmm_jax.data import find_dataset_files, plink, read_dosages, size, vcf, write_dosages
+from nnmm_jax.data import capacity, find_dataset_files, plink, read_dosages, vcf, write_dosages
 from nnmm_jax.errors import InputError
 
 IDS = tuple(f"i{i}" for i in range(9))
@@ -206,23 +206,23 @@ def test_read_dosages__raises_without_the_library(tmp_path: Path, monkeypatch, m
 def test_read_dosages__raises_when_memory_is_short(tmp_path: Path, monkeypatch) -> None:
     write_dosages(whole(), tmp_path / "g.bed", "test")
     write_dosages(whole(), tmp_path / "g.zarr", "test")
-    monkeypatch.setattr(size, "free_memory", lambda: 630)
+    monkeypatch.setattr(capacity, "free_memory", lambda: 630)
     for ending in ("bed", "zarr"):
         with pytest.raises(InputError, match="fit into memory, found 9 individuals x 70 markers"):
             read_dosages(tmp_path / f"g.{ending}")
-    monkeypatch.setattr(size, "free_memory", lambda: None)
+    monkeypatch.setattr(capacity, "free_memory", lambda: None)
     read_dosages(tmp_path / "g.bed")
 
 
 def test_free_memory_is_the_smaller_of_machine_and_group(monkeypatch) -> None:
-    limit, used = size._LIMITS[0]
+    limit, used = capacity._LIMITS[0]
     texts = {"/proc/meminfo": "MemTotal: 9\nMemAvailable:  5 kB\n", limit: "4000\n", used: "1000\n"}
-    monkeypatch.setattr(size, "_text", lambda path: texts.get(path, ""))
-    assert size.free_memory() == 3000
+    monkeypatch.setattr(capacity, "_text", lambda path: texts.get(path, ""))
+    assert capacity.free_memory() == 3000
     texts[limit] = "max\n"
-    assert size.free_memory() == 5 * 1024
+    assert capacity.free_memory() == 5 * 1024
     texts.clear()
-    assert size.free_memory() is None
+    assert capacity.free_memory() is None
 
 
 @pytest.mark.parametrize(
