@@ -274,7 +274,7 @@ def relationship_files(options: argparse.Namespace) -> dict[str, tuple[str, bool
         flag = "--inverse-relationship" if is_inverse else "--relationship"
         name, _, file = (part.strip() for part in text.partition("="))
         if not name or not file:
-            raise InputError(f"{flag}: expected NAME=FILE, found {text!r}")
+            raise InputError(f"{flag}: expected NAME=FILE, found {text!r}; name the matrix")
         if name in found:
             raise InputError(f"{flag}: expected every name once, found {name!r} more than once")
         found[name] = (file, is_inverse)

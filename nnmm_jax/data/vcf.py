@@ -1,5 +1,7 @@
 """VCF files, read by htslib: genotypes (GT) and dosages (DS)."""
 
+import gzip
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,9 @@ from nnmm_jax.errors import InputError
 
 # A bar for files that take more than some seconds.
 BAR_BYTES = 1 << 26
+
+# Columns before those of the samples.
+_COLUMNS = 9
 
 # Levels of htslib's own messages on standard error.
 _SILENT, _USUAL = 0, 3
@@ -91,9 +96,16 @@ def _opened(cyvcf2: Any, path: Path, source: str) -> Any:
             f"{source}: expected a VCF file, found {_reason(error)}; check that it has a header, a "
             "line #CHROM and every sample once"
         ) from error
-    if not reader.samples:
+    try:
+        if not reader.samples:
+            raise InputError(
+                f"{source}: expected samples, found none in the header; check the file"
+            )
+        if path.suffix.lower() != ".bcf":
+            _check_rows(path, len(reader.samples), source)
+    except InputError:
         reader.close()
-        raise InputError(f"{source}: expected samples, found none in the header; check the file")
+        raise
     return reader
 
 
@@ -199,6 +211,27 @@ def _check_complete(path: Path, source: str) -> None:
                 f"{source}: expected the end mark of a compressed file, found none; the file is "
                 "cut, copy or make it anew"
             )
+
+
+def _check_rows(path: Path, samples: int, source: str) -> None:
+    """Raise if a row is longer than the header, which htslib passes over in silence, or cut."""
+    columns = _COLUMNS + samples
+    is_plain = path.suffix.lower() == ".vcf"
+    try:
+        with path.open("rb") if is_plain else gzip.open(path) as handle:
+            for number, line in enumerate(handle, start=1):
+                if line.startswith(b"#") or not line.strip():
+                    continue
+                if (found := line.count(b"\t") + 1) > columns:
+                    raise InputError(
+                        f"{source}: expected {columns} columns as in the header, found {found} in "
+                        f"line {number}; correct it"
+                    )
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(
+            f"{source}: expected a complete compressed file, found {_reason(error)}; copy or make "
+            "it anew"
+        ) from error
 
 
 def _reason(error: Exception) -> str:

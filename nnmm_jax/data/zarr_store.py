@@ -76,6 +76,7 @@ def read_zarr(path: Path, source: str, *, progress: bool = False) -> Dosages:
     decimal = found["dosage"].dtype.kind == "f"
     check_fits(individuals, markers, source, bytes_each=4 if decimal else 1)
     try:
+        _check_chunks(found, source)
         names = {name: found[name][:].tolist() for name in found if name != "dosage"}
         ids = checked_names(names["id"], "id", "individual", source)
         columns = checked_names(names["marker"], "name", "marker", source)
@@ -104,8 +105,13 @@ def write_zarr(dosages: Dosages, path: Path, source: str) -> None:
     >>> from pathlib import Path
     >>> write_zarr(dosages, Path("genotypes.zarr"), "convert")  # doctest: +SKIP
     """
-    zarr = needed("zarr", source)
+    zarr, numcodecs = needed("zarr", source), needed("numcodecs", source)
     group = zarr.open_group(path, mode="w-", zarr_format=2)
+    # Without a checksum a chunk that is cut or altered can be read as other genotypes.
+    safely = {
+        "compressors": numcodecs.Zstd(level=3, checksum=True),
+        "config": {"write_empty_chunks": True},
+    }
     codes = dosages.codes
     decimal = codes.dtype.kind == "f"
     array = group.create_array(
@@ -115,6 +121,7 @@ def write_zarr(dosages: Dosages, path: Path, source: str) -> None:
         dtype=codes.dtype,
         fill_value=np.nan if decimal else MISSING_CODE,
         attributes={"_ARRAY_DIMENSIONS": ["id", "marker"]},
+        **safely,
     )
     for start in range(0, codes.shape[1], CHUNK[1]):
         array[:, start : start + CHUNK[1]] = codes[:, start : start + CHUNK[1]]
@@ -124,7 +131,7 @@ def write_zarr(dosages: Dosages, path: Path, source: str) -> None:
     for name, values in named.items():
         dimension = "id" if name == "id" else "marker"
         group.create_array(
-            name, data=np.asarray(values), attributes={"_ARRAY_DIMENSIONS": [dimension]}
+            name, data=np.asarray(values), attributes={"_ARRAY_DIMENSIONS": [dimension]}, **safely
         )
 
 
@@ -195,6 +202,16 @@ def _check_shapes(found: dict[str, Any], source: str) -> None:
         raise InputError(
             f"{source}: expected individuals and markers, found shape {shape}; check the store"
         )
+
+
+def _check_chunks(found: dict[str, Any], source: str) -> None:
+    """Raise if a file of the store lacks, which the library would read as missing genotypes."""
+    for name, array in found.items():
+        if array.nchunks_initialized < array.nchunks:
+            raise InputError(
+                f"{source}: expected {array.nchunks} chunks of the array '{name}', found "
+                f"{array.nchunks_initialized}; the store is not complete, copy or write it anew"
+            )
 
 
 def _places(names: dict[str, list[Any]]) -> pd.DataFrame | None:
