@@ -65,7 +65,7 @@ def _check_target(target: Path, suffix: str, overwrite: bool) -> None:
             )
         return
     for ending in _COMPANIONS if suffix == ".bed" else (target.suffix,):
-        check_new_file(target.with_suffix(ending), overwrite=overwrite)
+        check_new_file(target.with_suffix(ending), overwrite=overwrite, flag="OUT")
 
 
 # bed comes last: while it is not there, nothing reads the two others.

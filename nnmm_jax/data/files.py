@@ -136,15 +136,17 @@ def read_file(
             table = _read_text(path, name, id_column, small_integers, text_columns)
         column_names([c for c in table.column_names if not c.startswith("__index_level_")], name)
         table = _plain_types(table, name)
-    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        reason = str(error).strip().splitlines()[0][:200]
+        # pandas holds each nullable column apart, which is slow for a wide table without need.
+        holes = any(column.null_count and column.type in NULLABLE for column in table.columns)
+        return table.to_pandas(types_mapper=NULLABLE.get if holes else None)
+    except InputError:
+        raise
+    except Exception as error:  # of many classes: Arrow's, gzip's, those of pandas' metadata
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise InputError(
             f"{name}: expected a readable table, found {reason}; check that the file is complete "
             "and in UTF-8 and that every row has as many values as the header"
         ) from error
-    # pandas holds each nullable column apart, which is slow for a wide table that has no need.
-    holes = any(column.null_count and column.type in NULLABLE for column in table.columns)
-    return table.to_pandas(types_mapper=NULLABLE.get if holes else None)
 
 
 def _read_text(

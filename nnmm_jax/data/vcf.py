@@ -27,6 +27,9 @@ from nnmm_jax.errors import InputError
 # A bar for files that take more than some seconds.
 BAR_BYTES = 1 << 26
 
+# What stands for an allele without being one.
+_NO_ALLELE = (".", "*", "<*>")
+
 # Columns before those of the samples.
 _COLUMNS = 9
 
@@ -91,18 +94,19 @@ def read_vcf(path: Path, source: str, *, progress: bool = False) -> Dosages:
 def _opened(cyvcf2: Any, path: Path, source: str) -> Any:
     try:
         reader = cyvcf2.VCF(str(path))
+        samples = list(reader.samples)
     except Exception as error:  # htslib's errors have no class of their own
         raise InputError(
             f"{source}: expected a VCF file, found {_reason(error)}; check that it has a header, a "
             "line #CHROM and every sample once"
         ) from error
     try:
-        if not reader.samples:
+        if not samples:
             raise InputError(
                 f"{source}: expected samples, found none in the header; check the file"
             )
         if path.suffix.lower() != ".bcf":
-            _check_rows(path, len(reader.samples), source)
+            _check_rows(path, len(samples), source)
     except InputError:
         reader.close()
         raise
@@ -143,27 +147,35 @@ def _records(
     while True:
         try:
             record = next(records)
+            found = _of_record(record, ids, source)
+            where = f"the record after {record.CHROM}:{record.POS}"
         except StopIteration:
             return
-        except Exception as error:
+        except InputError:
+            raise
+        except Exception as error:  # htslib's errors have no class of their own
             raise InputError(
                 f"{source}: expected records as the header says, found {_reason(error)} at "
                 f"{where}; correct it (bcftools view tells more)"
             ) from error
-        alternatives = [allele for allele in record.ALT if allele not in (".", "*", "<*>")]
-        here = f"{record.CHROM}:{record.POS}"
-        if len(record.ALT) != 1 or not alternatives:
-            raise InputError(
-                f"{source}: expected one alternative allele, found "
-                f"{','.join(record.ALT) or 'none'} at {here}; split or remove such records, for "
-                "instance by bcftools norm -m- or bcftools view -m2 -M2"
-            )
-        counted = alternatives[0]
-        name = record.ID or place_name(record.CHROM, record.POS, record.REF, counted)
-        dosages = _dosages(record, here, source)
-        check_range(dosages[:, None], ids, [name], source)
-        yield name, (record.CHROM, record.POS, counted, record.REF), dosages
-        where = f"the record after {here}"
+        yield found
+
+
+def _of_record(
+    record: Any, ids: tuple[str, ...], source: str
+) -> tuple[str, tuple[str, int, str, str], np.ndarray]:
+    here = f"{record.CHROM}:{record.POS}"
+    if len(record.ALT) != 1 or record.ALT[0] in _NO_ALLELE:
+        raise InputError(
+            f"{source}: expected one alternative allele, found {','.join(record.ALT) or 'none'} at "
+            f"{here}; split or remove such records, for instance by bcftools norm -m- or bcftools "
+            "view -m2 -M2"
+        )
+    counted = record.ALT[0]
+    name = record.ID or place_name(record.CHROM, record.POS, record.REF, counted)
+    dosages = _dosages(record, here, source)
+    check_range(dosages[:, None], ids, [name], source)
+    return name, (record.CHROM, record.POS, counted, record.REF), dosages
 
 
 def _dosages(record: Any, here: str, source: str) -> np.ndarray:
