@@ -1,6 +1,7 @@
 import gzip
 import re
 import sys
+import tracemalloc
 import types
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from nnmm_jax import Dosages, read_dataset
+from nnmm_jax import Dosages, QualityControl, read_dataset
 from nnmm_jax.data import capacity, find_dataset_files, plink, read_dosages, vcf, write_dosages
+from nnmm_jax.data.genotypes import genotypes_of
 from nnmm_jax.errors import InputError
 
 IDS = tuple(f"i{i}" for i in range(9))
@@ -270,3 +272,31 @@ def test_write_dosages__raises_on_what_a_format_cannot_hold(tmp_path: Path) -> N
         with pytest.raises(InputError, match="expected a name ending in"):
             write_dosages(blank, tmp_path / name, "convert")
     assert not list(tmp_path.iterdir())
+
+
+def test_reading_and_dropping_takes_less_than_half_more_than_the_genotypes(
+    tmp_path: Path, monkeypatch
+) -> None:
+    individuals, markers = 1000, 20_000
+    rng = np.random.default_rng(8)
+    packed = rng.integers(0, 256, (markers, individuals // 4), dtype=np.uint8)
+    packed[::100] = 0
+    (tmp_path / "g.bed").write_bytes(plink.MAGIC + packed.tobytes())
+    fam = "".join(f"0 i{i} 0 0 0 -9\n" for i in range(individuals))
+    (tmp_path / "g.fam").write_text(fam)
+    bim = "".join(f"1 m{j} 0 {j} A G\n" for j in range(markers))
+    (tmp_path / "g.bim").write_text(bim)
+    monkeypatch.setattr(plink, "BLOCK_BYTES", 1 << 20)
+    quality = QualityControl(individual_call_rate=0.1, marker_call_rate=0.1)
+    tracemalloc.start()
+    try:
+        dosages = read_dosages(tmp_path / "g.bed")
+        reading = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        found = genotypes_of(dosages, quality=quality)
+        dropping = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.codes.shape == (individuals, markers - markers // 100)
+    assert len(found.constant) == markers // 100
+    assert max(reading, dropping) < 1.5 * individuals * markers
