@@ -21,6 +21,7 @@ from nnmm_jax.data.dosages import (
 )
 from nnmm_jax.data.extras import needed
 from nnmm_jax.data.plink import BAR_CELLS, BLOCK_BYTES
+from nnmm_jax.data.vcf_zarr import DOSES, GENOTYPES, is_vcf_zarr, read_vcf_zarr
 from nnmm_jax.errors import InputError, shortlist
 
 ARRAYS = ("dosage", "id", "marker")
@@ -30,14 +31,14 @@ CHUNK = (1024, 1024)
 
 
 def read_zarr(path: Path, source: str, *, progress: bool = False) -> Dosages:
-    """Read a store that :func:`write_zarr` wrote, or one like it.
+    """Read a store that :func:`write_zarr` wrote, one like it, or VCF Zarr.
 
     Parameters
     ----------
     path
         Folder with the arrays ``dosage`` (individual, marker), int8 with -1 for missing or decimals
         with NaN, ``id`` and ``marker``; ``chromosome``, ``position``, ``counted`` and ``other``
-        allele may be beside them.
+        allele may be beside them. Or VCF Zarr, see :func:`nnmm_jax.data.vcf_zarr.read_vcf_zarr`.
     source
         What it is, for messages.
     progress
@@ -63,7 +64,14 @@ def read_zarr(path: Path, source: str, *, progress: bool = False) -> Dosages:
     _check_plain(path, source)
     try:
         group = zarr.open_group(path, mode="r", use_consolidated=False)
+        if is_vcf_zarr(group):
+            # Of the others, such as contigs, a chunk that is all 0 is often not written.
+            calls = (GENOTYPES, DOSES)
+            _check_chunks({name: group[name] for name in calls if name in group}, source)
+            return read_vcf_zarr(group, source, progress=progress)
         found = {name: group[name] for name in (*ARRAYS, *PLACE_COLUMNS) if name in group}
+    except InputError:
+        raise
     except Exception as error:  # of many classes: missing or malformed JSON, unknown codecs
         raise _unreadable(error, source) from error
     if lacking := [name for name in ARRAYS if name not in found]:
@@ -167,20 +175,18 @@ def _codes(
 
 def _check_plain(path: Path, source: str) -> None:
     """Raise if the store wants Python objects to be unpickled, which can run code."""
-    for name in ("", *ARRAYS, *PLACE_COLUMNS):
-        for file in (".zarray", "zarr.json", ".zgroup"):
-            metadata = path / name / file
-            if not metadata.is_file():
-                continue
-            try:
-                text = json.dumps(json.loads(metadata.read_text(encoding="utf-8")))
-            except (ValueError, RecursionError) as error:
-                raise _unreadable(error, source) from error
-            if '"pickle"' in text:
-                raise InputError(
-                    f"{source}: expected numbers and text, found Python objects (pickle) in the "
-                    f"array '{name}', which could run code; write the store without them"
-                )
+    for file in sorted(path.rglob(".z*")) + sorted(path.rglob("zarr.json")):
+        if not file.is_file():
+            continue
+        try:
+            text = json.dumps(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, RecursionError) as error:
+            raise _unreadable(error, source) from error
+        if '"pickle"' in text:
+            raise InputError(
+                f"{source}: expected numbers and text, found Python objects (pickle) in the "
+                f"array '{file.parent.name}', which could run code; write the store without them"
+            )
 
 
 def _check_shapes(found: dict[str, Any], source: str) -> None:
@@ -210,7 +216,8 @@ def _check_chunks(found: dict[str, Any], source: str) -> None:
         if array.nchunks_initialized < array.nchunks:
             raise InputError(
                 f"{source}: expected {array.nchunks} chunks of the array '{name}', found "
-                f"{array.nchunks_initialized}; the store is not complete, copy or write it anew"
+                f"{array.nchunks_initialized}; the store is not complete, or "
+                "empty chunks were left out; copy it anew, or write it with empty chunks"
             )
 
 

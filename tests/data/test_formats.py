@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+import zarr
 
 from nnmm_jax import Dosages, QualityControl, read_dataset
 from nnmm_jax.data import capacity, find_dataset_files, plink, read_dosages, vcf, write_dosages
@@ -57,6 +58,31 @@ def vcf_text(codes: np.ndarray, kind: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write_vcf_zarr(path: Path, codes: np.ndarray, *, doses: bool = False, **change: object) -> Path:
+    """As bio2zarr does; `change` replaces arrays, None leaves one out."""
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    alleles = np.stack(
+        [np.where(codes == 2, 1, np.minimum(codes, 0)), np.minimum(codes, 1)], axis=-1
+    )
+    arrays: dict[str, object] = {
+        "sample_id": np.array(IDS),
+        "contig_id": np.array(["0", "1"]),
+        "variant_contig": np.ones(len(MARKERS), dtype=np.int8),
+        "variant_position": np.arange(10, 80),
+        "variant_allele": np.array([["A", "G", ""]] * len(MARKERS)),
+        "variant_id": np.array(MARKERS),
+        "call_genotype": alleles.swapaxes(0, 1).astype(np.int8),
+    }
+    if doses:
+        arrays["call_DS"] = np.where(codes < 0, np.nan, codes).T.astype(np.float32)
+        arrays["call_DS"][:20] = np.nan  # records with GT only
+    for name, values in (arrays | change).items():
+        if values is not None:
+            chunks = (16, *values.shape[1:])[: values.ndim]
+            group.create_array(name, data=values, chunks=chunks)
+    return path
+
+
 class AnnData:
     """What is used of anndata.AnnData."""
 
@@ -82,6 +108,14 @@ def write_everything(folder: Path) -> dict[str, object]:
     frame.to_parquet(folder / "decimal.parquet")
     sources |= {name: str(folder / name) for name in ("gt.vcf", "ds.vcf", "gt.vcf.gz")}
     sources |= {name: folder / name for name in ("decimal.csv", "decimal.parquet")}
+    sources["vcf zarr"] = write_vcf_zarr(folder / "gt.zarr", codes)
+    sources["vcf zarr, DS"] = write_vcf_zarr(folder / "ds.zarr", codes, doses=True)
+    sources["vcf zarr, DS only"] = write_vcf_zarr(
+        folder / "only.zarr",
+        codes,
+        call_genotype=None,
+        call_DS=np.where(codes < 0, np.nan, codes).T.astype(np.float32),
+    )
     return sources | {
         "pandas": frame,
         "numpy int8": Dosages(codes, list(IDS), list(MARKERS)),
@@ -96,7 +130,7 @@ def write_everything(folder: Path) -> dict[str, object]:
 def test_every_format_gives_identical_data(tmp_path: Path) -> None:
     phenotypes = pd.DataFrame({"id": IDS, "y": np.arange(9.0)})
     sources = write_everything(tmp_path)
-    assert len(sources) == 16
+    assert len(sources) == 19
     kept = np.delete(counts(), 3, axis=1)
     for name, source in sources.items():
         data = read_dataset(source, None, phenotypes, "y")
@@ -131,8 +165,10 @@ def test_places_and_alleles_survive_bed_and_zarr(tmp_path: Path) -> None:
         found = read_dosages(tmp_path / f"g.{ending}").places
         pd.testing.assert_frame_equal(found, whole().places, check_dtype=False)
     (tmp_path / "g.vcf").write_text(vcf_text(counts(), "GT"))
-    places = read_dosages(tmp_path / "g.vcf").places
-    pd.testing.assert_frame_equal(places, whole().places, check_dtype=False)
+    write_vcf_zarr(tmp_path / "v.zarr", counts())
+    for name in ("g.vcf", "v.zarr"):
+        places = read_dosages(tmp_path / name).places
+        pd.testing.assert_frame_equal(places, whole().places, check_dtype=False)
 
 
 def test_markers_without_names_are_called_by_their_place(tmp_path: Path) -> None:
@@ -141,8 +177,13 @@ def test_markers_without_names_are_called_by_their_place(tmp_path: Path) -> None
     write_dosages(whole(), tmp_path / "g.bed", "test")
     bim = tmp_path / "g.bim"
     bim.write_text(bim.read_text().replace("\tm7\t", "\t.\t"))
-    for ending in ("vcf", "bed"):
+    names = np.array(MARKERS)
+    names[7] = "."
+    write_vcf_zarr(tmp_path / "g.zarr", counts(), variant_id=names)
+    for ending in ("vcf", "bed", "zarr"):
         assert read_dosages(tmp_path / f"g.{ending}").markers[7] == "1:17:A:G"
+    write_vcf_zarr(tmp_path / "g.zarr", counts(), variant_id=None)
+    assert read_dosages(tmp_path / "g.zarr").markers[0] == "1:10:A:G"
 
 
 def test_a_bed_file_is_read_in_pieces(tmp_path: Path, monkeypatch, capsys) -> None:
@@ -300,3 +341,31 @@ def test_reading_and_dropping_takes_less_than_half_more_than_the_genotypes(
     assert found.codes.shape == (individuals, markers - markers // 100)
     assert len(found.constant) == markers // 100
     assert max(reading, dropping) < 1.5 * individuals * markers
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sample_id": None}, "expected the arrays sample_id, .* found none of 'sample_id'"),
+        ({"sample_id": np.array(IDS[:8])}, r"shape \(70, 8, 2\) of the array 'call_genotype'"),
+        ({"sample_id": np.array(["i0"] * 9)}, "every individual once, found 'i0'"),
+        ({"variant_id": np.array(["m"] * 70)}, "every marker once, found 'm'"),
+        (
+            {"variant_allele": np.array([["A", "G", "T"]] * 70)},
+            "alternative allele, found G,T at 1",
+        ),
+        ({"variant_allele": np.array([["A", ""]] * 70)}, "alternative allele, found none at 1:10"),
+        ({"variant_contig": np.full(70, 2)}, "expected contigs 0 to 1 in variant_contig"),
+        (
+            {"call_genotype": np.full((70, 9, 2), -2, np.int8)},
+            "found -2 .-2: none. for marker 'm0'",
+        ),
+        ({"call_genotype": np.full((70, 9, 2), 3, np.int8)}, "found 3 .-2: none. for marker 'm0'"),
+        ({"call_genotype": np.ones((70, 9, 4), np.int8)}, r"found \(70, 9, 4\)"),
+        ({"call_DS": np.full((70, 9), 7.0)}, "from 0 to 2, found 7 in column 'm0', id 'i0'"),
+    ],
+)
+def test_read_dosages__raises_on_bad_vcf_zarr(tmp_path: Path, change: dict, message: str) -> None:
+    path = write_vcf_zarr(tmp_path / "g.zarr", counts(), **change)
+    with pytest.raises(InputError, match=message):
+        read_dosages(path)
