@@ -395,7 +395,7 @@ SPOILT_CASES = {
         "g.zarr",
         ["of numbers"],
     ),
-    "zarr that claims 1 TB": (claims_much, "g.zarr", ["that fit into memory", "1000.0 GB"]),
+    "zarr that claims 1 TB": (claims_much, "g.zarr", ["what fits into memory", "1000.0 GB"]),
     "zarr a file": (
         lambda folder: (folder / "h.zarr").touch(),
         "h.zarr",

@@ -1,4 +1,4 @@
-"""Whether genotypes fit into memory, asked before they are read."""
+"""Whether a table fits into memory, asked before it is read."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def free_memory() -> int | None:
 
 
 def check_fits(individuals: int, markers: int, source: str, *, bytes_each: int = 1) -> None:
-    """Raise if genotypes would not fit into the memory that is free.
+    """Raise if a table, mostly of genotypes, would not fit into the memory that is free.
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ def check_fits(individuals: int, markers: int, source: str, *, bytes_each: int =
     size = individuals * markers * bytes_each
     if free is not None and size * HEADROOM > free:
         raise InputError(
-            f"{source}: expected genotypes that fit into memory, found {individuals} individuals x "
-            f"{markers} markers, {size / 1e9:.1f} GB of {free / 1e9:.1f} GB free; take fewer "
-            "markers or a machine with more memory"
+            f"{source}: expected what fits into memory, found {individuals} rows x {markers} "
+            f"columns, {size / 1e9:.1f} GB of {free / 1e9:.1f} GB free; take fewer markers or a "
+            "machine with more memory"
         )
 
 

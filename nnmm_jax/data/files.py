@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 
+from nnmm_jax.data.capacity import check_fits
 from nnmm_jax.errors import InputError, shortlist
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -131,7 +132,9 @@ def read_file(
         )
     try:
         if path.suffix.lower() == ".parquet":
-            table = parquet.ParquetFile(path).read()
+            file = parquet.ParquetFile(path)
+            check_fits(file.metadata.num_rows, file.metadata.num_columns, name)
+            table = file.read()
         else:
             table = _read_text(path, name, id_column, small_integers, text_columns)
         column_names([c for c in table.column_names if not c.startswith("__index_level_")], name)

@@ -249,9 +249,10 @@ def test_read_dosages__raises_without_the_library(tmp_path: Path, monkeypatch, m
 def test_read_dosages__raises_when_memory_is_short(tmp_path: Path, monkeypatch) -> None:
     write_dosages(whole(), tmp_path / "g.bed", "test")
     write_dosages(whole(), tmp_path / "g.zarr", "test")
+    write_dosages(whole(), tmp_path / "g.parquet", "test")
     monkeypatch.setattr(capacity, "free_memory", lambda: 630)
-    for ending in ("bed", "zarr"):
-        with pytest.raises(InputError, match="fit into memory, found 9 individuals x 70 markers"):
+    for ending in ("bed", "zarr", "parquet"):
+        with pytest.raises(InputError, match=r"fits into memory, found 9 rows x 7[01] columns"):
             read_dosages(tmp_path / f"g.{ending}")
     monkeypatch.setattr(capacity, "free_memory", lambda: None)
     read_dosages(tmp_path / "g.bed")
