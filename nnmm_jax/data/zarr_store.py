@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from nnmm_jax.data.blosc_chunks import check_blosc_chunks
 from nnmm_jax.data.capacity import check_fits
 from nnmm_jax.data.dosages import (
     MISSING_CODE,
@@ -63,6 +64,7 @@ def read_zarr(path: Path, source: str, *, progress: bool = False) -> Dosages:
     zarr = needed("zarr", source)
     _check_plain(path, source)
     try:
+        check_blosc_chunks(path, source)
         group = zarr.open_group(path, mode="r", use_consolidated=False)
         if is_vcf_zarr(group):
             # Of the others, such as contigs, a chunk that is all 0 is often not written.

@@ -1,5 +1,7 @@
 import gzip
+import json
 import re
+import struct
 import sys
 import tracemalloc
 import types
@@ -369,4 +371,28 @@ def test_reading_and_dropping_takes_less_than_half_more_than_the_genotypes(
 def test_read_dosages__raises_on_bad_vcf_zarr(tmp_path: Path, change: dict, message: str) -> None:
     path = write_vcf_zarr(tmp_path / "g.zarr", counts(), **change)
     with pytest.raises(InputError, match=message):
+        read_dosages(path)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda chunk: chunk[:-1],
+        lambda chunk: chunk + b"\0",
+        lambda chunk: chunk[:8],
+        lambda chunk: b"",
+        lambda chunk: b"\1" + chunk[1:],
+        lambda chunk: chunk[:3] + b"\0" + chunk[4:],
+        lambda chunk: chunk[:4] + struct.pack("<I", 2**31 - 1) + chunk[8:],
+        lambda chunk: chunk[:8] + struct.pack("<I", 0) + chunk[12:],
+    ],
+    ids=["cut", "longer", "header cut", "empty", "version", "item size", "claims 2 GB", "block"],
+)
+@pytest.mark.parametrize("array", ["call_genotype/0.0.0", "sample_id/0"])
+def test_read_dosages__raises_on_damaged_blosc_chunks(tmp_path: Path, array: str, edit) -> None:
+    path = write_vcf_zarr(tmp_path / "g.zarr", counts())
+    assert json.loads((path / "call_genotype/.zarray").read_text())["compressor"]["id"] == "blosc"
+    chunk = path / array
+    chunk.write_bytes(edit(chunk.read_bytes()))
+    with pytest.raises(InputError, match=f"sizes that they say, found another in {array}"):
         read_dosages(path)
