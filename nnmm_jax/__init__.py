@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from nnmm_jax.data.align import Dataset as Dataset
     from nnmm_jax.data.align import read_dataset as read_dataset
     from nnmm_jax.data.connections import cis_connections as cis_connections
+    from nnmm_jax.data.dosages import Dosages as Dosages
+    from nnmm_jax.data.quality import QualityControl as QualityControl
     from nnmm_jax.errors import InputError as InputError
     from nnmm_jax.inference.memory_plan import MemoryPlan as MemoryPlan
     from nnmm_jax.network.priors import GBLUP as GBLUP
@@ -65,6 +67,7 @@ _HOME = {
     "BayesR": "nnmm_jax.network.priors",
     "Block": "nnmm_jax.network.spec",
     "Dataset": "nnmm_jax.data.align",
+    "Dosages": "nnmm_jax.data.dosages",
     "FitResult": "nnmm_jax.posterior.result",
     "GBLUP": "nnmm_jax.network.priors",
     "Group": "nnmm_jax.network.terms",
@@ -73,6 +76,7 @@ _HOME = {
     "Model": "nnmm_jax.api",
     "Network": "nnmm_jax.network.spec",
     "Pedigree": "nnmm_jax.network.terms",
+    "QualityControl": "nnmm_jax.data.quality",
     "RRBLUP": "nnmm_jax.network.priors",
     "Relationship": "nnmm_jax.network.terms",
     "Residual": "nnmm_jax.network.priors",

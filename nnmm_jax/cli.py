@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from nnmm_jax import __version__
+from nnmm_jax.cli_check import add_check
+from nnmm_jax.cli_convert import add_convert
 from nnmm_jax.cli_flags import (
     add_data_flags,
     add_network_flags,
@@ -76,19 +78,24 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = Parser(
         prog="nnmm",
-        usage="nnmm [-h] [--version] {fit,plan,predict,prior,simulate} ...",
+        usage="nnmm [-h] [--version] {fit,plan,predict,prior,check,convert,simulate} ...",
         description="Mixed-effect neural networks: genotypes -> omics -> phenotype.",
         epilog="nnmm COMMAND --help tells more about a command.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"nnmm_jax {__version__}")
     commands = parser.add_subparsers(
-        dest="command", prog="nnmm", required=True, metavar="{fit,plan,predict,prior,simulate}"
+        dest="command",
+        prog="nnmm",
+        required=True,
+        metavar="{fit,plan,predict,prior,check,convert,simulate}",
     )
     _add_fit(commands)
     add_plan(commands)
     add_predict(commands)
     _add_prior(commands)
+    add_check(commands)
+    add_convert(commands)
     _add_simulate(commands)
     return parser
 
@@ -203,6 +210,14 @@ def run_command(
         run(options)
     except InputError as error:
         print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a disk that is full, a right that lacks; readers say InputError
+        what = "" if error.filename is None else f" {error.filename}"
+        print(
+            f"{program}: error: expected to read or write{what}, found "
+            f"{error.strerror or error}; check the disk and your rights there",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
+from nnmm_jax.cli_quality import add_quality_flags, quality_of
 from nnmm_jax.errors import InputError, shortlist
 from nnmm_jax.network.parse import (
     check_columns,
@@ -35,7 +36,7 @@ def add_data_flags(parser: argparse.ArgumentParser, *, required: bool = True) ->
     """Add the flags that say which tables to read; phenotypes and trait may be ``required``."""
     group = parser.add_argument_group("data")
     for name, value, needed, what in (
-        ("genotypes", "G", False, "dosages 0..2, one column a marker"),
+        ("genotypes", "G", False, "table of dosages 0..2, PLINK bed, VCF or zarr"),
         ("omics", "O", False, "one column a node, holes allowed"),
         (
             "phenotypes",
@@ -72,6 +73,7 @@ def add_data_flags(parser: argparse.ArgumentParser, *, required: bool = True) ->
             type=_marked(is_inverse),
             help=what,
         )
+    add_quality_flags(parser)
 
 
 def _marked(is_inverse: bool) -> Callable[[str], tuple[str, bool]]:
@@ -288,7 +290,7 @@ def relationship_files(options: argparse.Namespace) -> dict[str, tuple[str, bool
         flag = "--inverse-relationship" if is_inverse else "--relationship"
         name, _, file = (part.strip() for part in text.partition("="))
         if not name or not file:
-            raise InputError(f"{flag}: expected NAME=FILE, found {text!r}")
+            raise InputError(f"{flag}: expected NAME=FILE, found {text!r}; name the matrix")
         if name in found:
             raise InputError(f"{flag}: expected every name once, found {name!r} more than once")
         found[name] = (file, is_inverse)
@@ -303,6 +305,22 @@ def read_data(options: argparse.Namespace, network: "Network") -> "Dataset":
     InputError
         If a table cannot be used, or a random term is not there, or is two things.
     """
+    dataset = read_tables(options)
+    columns = [str(column) for column in dataset.covariates.columns]
+    check_columns(network.omics_terms, columns, flag="--random-omics")
+    check_columns(network.random_trait, columns, flag="--random-trait")
+    _check_used(options, network)
+    return dataset
+
+
+def read_tables(options: argparse.Namespace) -> "Dataset":
+    """Read the tables, whatever the network.
+
+    Raises
+    ------
+    InputError
+        If a table cannot be used.
+    """
     from nnmm_jax import read_dataset
     from nnmm_jax.data import read_relationship
 
@@ -311,7 +329,7 @@ def read_data(options: argparse.Namespace, network: "Network") -> "Dataset":
         name: read_relationship(file, inverse=True, name=name) if is_inverse else file
         for name, (file, is_inverse) in relationship_files(options).items()
     }
-    dataset = read_dataset(
+    return read_dataset(
         options.genotypes,
         options.omics,
         options.phenotypes,
@@ -323,12 +341,9 @@ def read_data(options: argparse.Namespace, network: "Network") -> "Dataset":
         omics_weights=options.omics_weights,
         marker_groups=options.marker_groups,
         connections=connections,
+        quality=quality_of(options),
+        progress=not getattr(options, "quiet", False),
     )
-    columns = [str(column) for column in dataset.covariates.columns]
-    check_columns(network.omics_terms, columns, flag="--random-omics")
-    check_columns(network.random_trait, columns, flag="--random-trait")
-    _check_used(options, network)
-    return dataset
 
 
 def _connections(options: argparse.Namespace) -> "str | pd.DataFrame | None":

@@ -96,8 +96,8 @@ def _replace_owned(temporary: Path, folder: Path, owned: Callable[[str], bool]) 
         os.replace(new, folder / new.name)
 
 
-def check_new_file(file: str | Path, *, overwrite: bool = False) -> None:
-    """Refuse a file that is not to be written; writes nothing.
+def check_new_file(file: str | Path, *, overwrite: bool = False, flag: str = "--out") -> None:
+    """Refuse a file that is not to be written; writes nothing. ``flag`` is what named it.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def check_new_file(file: str | Path, *, overwrite: bool = False) -> None:
     file = Path(file)
     parent = file.absolute().parent
     if file.is_dir() or not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
-        raise InputError(f"--out {file}: expected a file in a folder that can be written to")
+        raise InputError(f"{flag} {file}: expected a file in a folder that can be written to")
     if file.exists() and not overwrite:
         raise InputError(f"{file} exists: choose another file, or say --overwrite")
 

@@ -14,18 +14,19 @@ from nnmm_jax.data.checks import (
 )
 from nnmm_jax.data.connections import Connections, read_connections
 from nnmm_jax.data.dataset import Dataset
+from nnmm_jax.data.genotype_files import GenotypeSource
 from nnmm_jax.data.groups import MarkerGroups, read_marker_groups
-from nnmm_jax.data.individuals import Individuals, Source, label, read_individuals
+from nnmm_jax.data.individuals import Individuals, read_individuals
+from nnmm_jax.data.joining import check_common, join_report
 from nnmm_jax.data.pedigree import Pedigree
+from nnmm_jax.data.quality import QualityControl, QualityCount, counted, outlying
 from nnmm_jax.data.records import at_rows, individual_values, records_of
 from nnmm_jax.data.relationships import Relationship
-from nnmm_jax.data.report import FIRST_IDS, Dropped, JoinReport
-from nnmm_jax.data.tables import numeric_values, read_table
-from nnmm_jax.errors import InputError, shortlist
+from nnmm_jax.data.tables import Source, label, numeric_values, read_table
 
 
 def read_dataset(
-    genotypes: Source | None,
+    genotypes: GenotypeSource | None,
     omics: Source | None,
     phenotypes: Source,
     trait: str,
@@ -37,6 +38,8 @@ def read_dataset(
     omics_weights: str | None = None,
     marker_groups: Source | None = None,
     connections: Source | None = None,
+    quality: QualityControl | None = None,
+    progress: bool = True,
 ) -> Dataset:
     """Read the tables and join them by id.
 
@@ -47,12 +50,12 @@ def read_dataset(
     Parameters
     ----------
     genotypes
-        Dosages 0..2, one column per marker; a file or a table, see
-        :func:`nnmm_jax.data.read_table`. None if there is a pedigree or a relationship matrix: the
-        individuals are then all animals of the pedigree, else the ids of the first matrix.
+        Dosages 0..2 of markers; a file of PLINK, VCF, zarr or a table, or an object in memory, see
+        :func:`nnmm_jax.data.read_dosages`. None if there is a pedigree or a relationship matrix:
+        the individuals are then all animals of the pedigree, else the ids of the first matrix.
     omics
-        Middle-layer measurements, one column per node, any cell may be missing; None when the
-        middle layer is wholly latent.
+        Middle-layer measurements, one column per node, any cell may be missing; a file or a table,
+        see :func:`nnmm_jax.data.read_table`. None when the middle layer is wholly latent.
     phenotypes
         The trait and whatever fixed effects and covariates the formulas use; any cell may be
         missing.
@@ -75,6 +78,11 @@ def read_dataset(
     connections
         Columns marker and node, which markers each node sees, see
         :func:`nnmm_jax.data.read_connections` and :func:`nnmm_jax.cis_connections`; default all.
+    quality
+        What to leave out before the fit, counted in the report; default nothing but constant
+        markers.
+    progress
+        Whether to show a bar on standard error while large genotypes are read.
 
     Returns
     -------
@@ -106,12 +114,14 @@ def read_dataset(
     if omics is not None:
         omics_table = read_table(omics, what="omics", id_column=id_column)
         check_node_names(omics_table, trait, label("omics", omics))
-    people = read_individuals(genotypes, pedigree, relationships or {}, id_column)
-    _check_common(people, table.index, source)
+    people = read_individuals(
+        genotypes, pedigree, relationships or {}, id_column, quality=quality, progress=progress
+    )
+    check_common(people, table.index, source)
     rows, record_rows = records_of(people.ids, table.index)
     phenotype = _take(observed_trait, rows)
     check_phenotype(phenotype, trait, f"{source}, {people.described}")
-    names, values = _joined_omics(omics_table, people, label("omics", omics))
+    names, values, of_omics = _joined_omics(omics_table, people, label("omics", omics), quality)
     connected = _connections(connections, people)
     used = [trait, *{column for column in (weights, omics_weights) if column is not None}]
     record_weights, row_weights = _weights(
@@ -134,9 +144,9 @@ def read_dataset(
         phenotype=phenotype,
         covariates=at_rows(table.drop(columns=used), rows, people.ids[record_rows]),
         record_rows=record_rows,
-        report=_report(people, trait, omics_table, table, connected).recounted(
-            values, phenotype, record_rows
-        ),
+        report=join_report(
+            people, trait, omics_table, table, observed_trait, connected, of_omics
+        ).recounted(values, phenotype, record_rows),
         weights=record_weights,
         omics_weights=row_weights,
         pedigree=people.pedigree,
@@ -147,15 +157,6 @@ def read_dataset(
     )
 
 
-def _check_common(people: Individuals, table_ids: pd.Index, source: str) -> None:
-    if not table_ids.isin(people.ids).any():
-        raise InputError(
-            f"{source}: expected ids that occur in the {people.origin} "
-            f"({shortlist(people.ids, 3)}), found none in common ({shortlist(table_ids, 3)}); "
-            "check the id columns"
-        )
-
-
 def _take(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """These rows of a numeric table, NaN where the row is -1."""
     taken = values[rows]
@@ -164,16 +165,30 @@ def _take(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _joined_omics(
-    table: pd.DataFrame | None, people: Individuals, source: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Names of the nodes, and (individual, node) measurements."""
+    table: pd.DataFrame | None, people: Individuals, source: str, quality: QualityControl | None
+) -> tuple[np.ndarray, np.ndarray, tuple[QualityCount, ...]]:
+    """Names of the nodes, (individual, node) measurements, and outliers among these."""
     if table is None:
-        return np.empty(0, dtype=str), np.empty((len(people.ids), 0))
-    _check_common(people, table.index, source)
+        return np.empty(0, dtype=str), np.empty((len(people.ids), 0)), ()
+    check_common(people, table.index, source)
     names = np.asarray(table.columns, dtype=str)
     values = _take(numeric_values(table, source), table.index.get_indexer(people.ids))
+    counts: tuple[QualityCount, ...] = ()
+    if quality is not None and (limit := quality.omics_outliers) is not None:
+        counts = (_without_outliers(values, names, people, limit),)
     check_omics(values, names, f"{source}, {people.described}")
-    return names, values
+    return names, values, counts
+
+
+def _without_outliers(
+    values: np.ndarray, names: np.ndarray, people: Individuals, limit: float
+) -> QualityCount:
+    """Make outlying measurements missing, in place, and count them."""
+    far = outlying(values, limit)
+    values[far] = np.nan
+    cells = [f"{names[column]} of {people.ids[row]}" for row, column in np.argwhere(far)]
+    rule = f"more than {limit:g} standard deviations from the median, made missing"
+    return counted("omics cells", rule, np.array(cells), np.ones(len(cells), dtype=bool))
 
 
 def _weights(
@@ -213,36 +228,3 @@ def _connections(source: Source | None, people: Individuals) -> Connections | No
         return None
     markers = people.genotypes
     return read_connections(source, np.asarray(markers.markers), dropped=markers.dropped)
-
-
-def _report(
-    people: Individuals,
-    trait: str,
-    omics: pd.DataFrame | None,
-    phenotypes: pd.DataFrame,
-    connected: Connections | None,
-) -> JoinReport:
-    """The part that masking does not change; :meth:`JoinReport.recounted` fills in the rest."""
-    markers = people.genotypes
-    return JoinReport(
-        trait=trait,
-        genotyped=len(people.ids),
-        markers=len(markers.markers),
-        constant_markers=len(markers.constant),
-        unobserved_markers=len(markers.unobserved),
-        missing_genotypes=markers.n_missing,
-        dropped_omics=_dropped(omics, people),
-        dropped_phenotypes=_dropped(phenotypes, people),
-        individuals_from=people.origin,
-        pedigree=people.pedigree_counts,
-        connections=None if connected is None else connected.pairs,
-        connected_nodes=None if connected is None else connected.connected_nodes,
-    )
-
-
-def _dropped(table: pd.DataFrame | None, people: Individuals) -> Dropped:
-    reason = people.reason_for_dropping
-    if table is None:
-        return Dropped(0, (), reason)
-    absent = table.index[~table.index.isin(people.ids)]
-    return Dropped(len(absent), tuple(absent.unique()[:FIRST_IDS]), reason)

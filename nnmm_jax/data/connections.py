@@ -1,15 +1,14 @@
 """Which markers each node of the middle layer sees, where it does not see all of them."""
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from nnmm_jax.data.checks import marker_rows
-from nnmm_jax.data.individuals import Source, label
-from nnmm_jax.data.tables import numeric_values, read_table
+from nnmm_jax.data.maps import MapSource, read_map, texts_of
+from nnmm_jax.data.tables import Source, label, read_table
 from nnmm_jax.errors import InputError, shortlist
 
 
@@ -130,7 +129,7 @@ def read_connections(
             f"{name}: expected the columns marker and node, found "
             f"{shortlist(['marker', *table.columns])}; rename the columns"
         )
-    nodes = np.array(_as_text(table["node"]), dtype=object)
+    nodes = np.array(texts_of(table["node"]), dtype=object)
     if (empty := nodes == "").any():
         raise InputError(
             f"{name}: expected a node in every row, found none for marker "
@@ -145,17 +144,19 @@ def read_connections(
     return Connections(tuple(str(node) for node in names), tuple(positions))
 
 
-def cis_connections(marker_map: Source, node_map: Source, window: float) -> pd.DataFrame:
+def cis_connections(marker_map: MapSource, node_map: MapSource, window: float) -> pd.DataFrame:
     """Connect every node to the markers near its own position, as cis-eQTL analyses do.
 
     Parameters
     ----------
     marker_map
         Columns ``marker``, ``chromosome`` and ``position``; a file or a table, see
-        :func:`nnmm_jax.data.read_table`.
+        :func:`nnmm_jax.data.read_table`; or PLINK's bim file, or :class:`nnmm_jax.Dosages` with
+        places.
     node_map
         Columns ``node``, ``chromosome`` and either ``position`` or ``start`` and ``end``, such as
-        those of a gene. Chromosomes are compared as text: ``1`` and ``chr1`` are different ones.
+        those of a gene; a file, a table, or AnnData, whose annotation of variables (``var``) has
+        these columns. Chromosomes are compared as text: ``1`` and ``chr1`` are different ones.
     window
         Largest distance of a marker from the node's position, or from either end of its interval,
         in the unit of the maps (bp or cM), >= 0.
@@ -190,8 +191,8 @@ def cis_connections(marker_map: Source, node_map: Source, window: float) -> pd.D
         raise InputError(
             f"cis window: expected a distance >= 0 in the unit of the maps, found {window!r}"
         )
-    markers, where = _read_map(marker_map, "marker map", "marker", [["position"]])
-    nodes, span = _read_map(node_map, "node map", "node", [["position"], ["start", "end"]])
+    markers, where = read_map(marker_map, "marker map", "marker", [["position"]])
+    nodes, span = read_map(node_map, "node map", "node", [["position"], ["start", "end"]])
     if (backward := span[:, 0] > span[:, -1]).any():
         raise InputError(
             f"{label('node map', node_map)}: expected start <= end, found the opposite for "
@@ -241,36 +242,3 @@ def _near(
     # Runs first..last, one after the other: each counts on from where the one before it stopped.
     step = np.repeat(first - np.cumsum(counts) + counts, counts)
     return order[step + np.arange(counts.sum())], np.repeat(np.arange(len(low)), counts)
-
-
-def _read_map(
-    source: Source, what: str, key: str, choices: list[list[str]]
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """A map by name with its chromosomes as text, and (row, column) numbers of one choice."""
-    name = label(what, source)
-    table = read_table(source, what=what, id_column=key, text_columns=("chromosome",))
-    there = [columns for columns in choices if set(columns) <= set(table.columns)]
-    if "chromosome" not in table.columns or len(there) != 1:
-        expected = " or ".join(" and ".join(columns) for columns in choices)
-        both = " (either, not both)" if len(there) > 1 else ""
-        raise InputError(
-            f"{name}: expected the columns {key}, chromosome and {expected}{both}, found "
-            f"{shortlist([key, *table.columns])}; rename or remove columns"
-        )
-    chromosomes = [re.sub(r"^(\d+)\.0+$", r"\1", text) for text in _as_text(table["chromosome"])]
-    table = table.assign(chromosome=np.array(chromosomes, dtype=object))
-    values = numeric_values(table[there[0]], name)
-    for column, missing in (
-        ("chromosome", np.array(chromosomes) == ""),
-        *zip(there[0], np.isnan(values).T, strict=True),
-    ):
-        if missing.any():
-            raise InputError(
-                f"{name}: expected the {column} in every row, found none for "
-                f"{shortlist(table.index[missing])}; fill it in or remove the rows"
-            )
-    return table, values
-
-
-def _as_text(values: Iterable[object]) -> list[str]:
-    return ["" if pd.isna(value) else str(value).strip() for value in values]

@@ -12,10 +12,14 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 
+from nnmm_jax.data.capacity import check_fits
 from nnmm_jax.errors import InputError, shortlist
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 SUFFIXES = (".parquet", *TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES))
+
+# Files of genotypes that are no tables.
+MARKER_SUFFIXES = (".bed", ".vcf", ".vcf.gz", ".vcf.bgz", ".bcf", ".zarr")
 
 # What Arrow and pandas take as missing, a blank cell, and the "." of animal-breeding programs.
 MISSING = sorted({*arrow_csv.ConvertOptions().null_values, " ", ".", "None", "<NA>"})
@@ -44,7 +48,8 @@ def find_dataset_files(folder: str | Path) -> dict[str, Path | None]:
     ----------
     folder
         Holds ``genotypes.*``, ``phenotypes.*`` and, unless the middle layer is latent, ``omics.*``,
-        each csv, tsv or txt (also with ``.gz``) or parquet.
+        each csv, tsv or txt (also with ``.gz``) or parquet; genotypes also PLINK's bed, VCF or
+        zarr.
 
     Returns
     -------
@@ -72,7 +77,14 @@ def find_dataset_files(folder: str | Path) -> dict[str, Path | None]:
         raise InputError(f"data {folder}: expected a folder, found none there; check the path")
     files: dict[str, Path | None] = {}
     for table in ("genotypes", "omics", "phenotypes"):
-        found = [path for suffix in SUFFIXES if (path := folder / f"{table}{suffix}").is_file()]
+        endings = (*MARKER_SUFFIXES, *SUFFIXES) if table == "genotypes" else SUFFIXES
+        # A zarr store is a folder.
+        found = [
+            path
+            for suffix in endings
+            if (path := folder / f"{table}{suffix}").is_file()
+            or (suffix == ".zarr" and path.is_dir())
+        ]
         if len(found) > 1:
             raise InputError(
                 f"data {folder}: expected one file of {table}, found "
@@ -80,11 +92,27 @@ def find_dataset_files(folder: str | Path) -> dict[str, Path | None]:
             )
         if not found and table != "omics":
             raise InputError(
-                f"data {folder}: expected a file {table} ending in {', '.join(SUFFIXES)}, found "
+                f"data {folder}: expected a file {table} ending in {', '.join(endings)}, found "
                 "none; check the folder"
             )
         files[table] = found[0] if found else None
     return files
+
+
+def check_file(path: Path, name: str, *, folder: bool = False) -> None:
+    """Raise unless there is such a file, or such a folder."""
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except (OSError, ValueError) as error:  # a name that is too long, or has a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{name}: expected a file, found {reason}; check the path") from error
+    if not exists:
+        raise InputError(f"{name}: expected a file, found nothing there; check the path")
+    if is_folder != folder:
+        kinds = ("file", "folder") if is_folder else ("folder", "file")
+        raise InputError(
+            f"{name}: expected a {kinds[0]}, found a {kinds[1]}; give the path of the {kinds[0]}"
+        )
 
 
 def read_file(
@@ -93,33 +121,35 @@ def read_file(
     id_column: str | None,
     small_integers: bool,
     text_columns: bool | tuple[str, ...] = (),
+    endings: tuple[str, ...] = SUFFIXES,
 ) -> pd.DataFrame:
     """One file as pandas would have it, before anything is known about ids."""
-    if path.is_dir():
-        raise InputError(f"{name}: expected a file, found a folder; give the path of the file")
-    if not path.exists():
-        raise InputError(f"{name}: expected a file, found nothing there; check the path")
+    check_file(path, name)
     if not path.name.lower().endswith(SUFFIXES):
         raise InputError(
-            f"{name}: expected a file ending in {', '.join(SUFFIXES)}, found '{path.suffix}'; "
+            f"{name}: expected a file ending in {', '.join(endings)}, found '{path.suffix}'; "
             "convert or rename it"
         )
     try:
         if path.suffix.lower() == ".parquet":
-            table = parquet.ParquetFile(path).read()
+            file = parquet.ParquetFile(path)
+            check_fits(file.metadata.num_rows, file.metadata.num_columns, name)
+            table = file.read()
         else:
             table = _read_text(path, name, id_column, small_integers, text_columns)
         column_names([c for c in table.column_names if not c.startswith("__index_level_")], name)
         table = _plain_types(table, name)
-    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        reason = str(error).strip().splitlines()[0][:200]
+        # pandas holds each nullable column apart, which is slow for a wide table without need.
+        holes = any(column.null_count and column.type in NULLABLE for column in table.columns)
+        return table.to_pandas(types_mapper=NULLABLE.get if holes else None)
+    except InputError:
+        raise
+    except Exception as error:  # of many classes: Arrow's, gzip's, those of pandas' metadata
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise InputError(
             f"{name}: expected a readable table, found {reason}; check that the file is complete "
             "and in UTF-8 and that every row has as many values as the header"
         ) from error
-    # pandas holds each nullable column apart, which is slow for a wide table that has no need.
-    holes = any(column.null_count and column.type in NULLABLE for column in table.columns)
-    return table.to_pandas(types_mapper=NULLABLE.get if holes else None)
 
 
 def _read_text(

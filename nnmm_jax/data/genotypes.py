@@ -1,18 +1,22 @@
-"""Marker dosages: checked, constant markers dropped, held as int8 when they are counts."""
+"""Markers to analyse: those that vary and pass quality control, of the individuals that do."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from nnmm_jax.data.tables import numeric_values
+from nnmm_jax.data.dosages import Dosages, dosages_from_frame, missing_cells, slices
+from nnmm_jax.data.quality import (
+    QualityControl,
+    QualityCount,
+    call_rates_of_individuals,
+    counted,
+    duplicates,
+    genotype_counts,
+    hardy_weinberg_p,
+)
+from nnmm_jax.data.tables import IdForm
 from nnmm_jax.errors import InputError
-
-MISSING_CODE = -1
-
-# Markers are checked this many at a time, so that only a slice is ever held as float64.
-MARKERS_PER_SLICE = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,14 @@ class Genotypes:
         Names of the markers dropped because all their observed dosages are equal.
     unobserved
         Names of the markers dropped because they have no observed dosage.
+    failed
+        Names of the markers that quality control dropped.
+    failed_ids
+        Individuals that quality control dropped.
+    counts
+        What each rule of quality control dropped.
+    id_form
+        How the ids of a table were written.
     """
 
     codes: np.ndarray
@@ -42,15 +54,39 @@ class Genotypes:
     n_missing: int
     constant: tuple[str, ...]
     unobserved: tuple[str, ...]
+    failed: tuple[str, ...] = ()
+    failed_ids: tuple[str, ...] = ()
+    counts: tuple[QualityCount, ...] = ()
+    id_form: IdForm = field(default_factory=IdForm)
 
     @property
     def dropped(self) -> frozenset[str]:
         """Names of all markers that were dropped."""
-        return frozenset({*self.constant, *self.unobserved})
+        return frozenset({*self.constant, *self.unobserved, *self.failed})
+
+
+@dataclass(frozen=True, eq=False)
+class MarkerCounts:
+    """What is counted of each marker.
+
+    Attributes
+    ----------
+    missing
+        (marker,) missing cells.
+    low, high
+        (marker,) smallest and largest dosage observed, NaN without any.
+    frequency
+        (marker,) of the counted allele, NaN without any.
+    """
+
+    missing: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    frequency: np.ndarray
 
 
 def genotypes_from_frame(frame: pd.DataFrame, source: str = "genotypes") -> Genotypes:
-    """Check dosages and hold them compactly.
+    """Check dosages, drop markers that do not vary, and hold the others compactly.
 
     Parameters
     ----------
@@ -79,107 +115,186 @@ def genotypes_from_frame(frame: pd.DataFrame, source: str = "genotypes") -> Geno
     >>> genotypes.codes.ravel(), genotypes.constant
     (array([0, 1, 2], dtype=int8), ('m2',))
     """
-    if not frame.shape[1]:
-        raise InputError(
-            f"{source}: expected marker columns beside the ids, found none; check the table"
-        )
-    slices: list[np.ndarray] = []
-    varies, observed = np.zeros((2, frame.shape[1]), dtype=bool)
-    n_missing = 0
-    for part, dosages in _checked_slices(frame, source):
-        missing = np.isnan(dosages)
-        observed[part] = ~missing.all(axis=0)
-        # fmin and fmax pass over NaN; a marker without data gives NaN, which is not below NaN.
-        lowest, highest = np.fmin.reduce(dosages, axis=0), np.fmax.reduce(dosages, axis=0)
-        varies[part] = lowest < highest
-        n_missing += int(missing[:, varies[part]].sum())
-        slices.append(_compact(dosages[:, varies[part]]))
-    if not varies.any():
-        raise InputError(
-            f"{source}: expected markers that vary, found {frame.shape[1]} marker(s) that are all "
-            "constant or without data; check the table"
-        )
-    names = np.asarray(frame.columns, dtype=str)
-    return Genotypes(
-        codes=_join(slices),
-        ids=tuple(str(label) for label in frame.index),
-        markers=tuple(names[varies].tolist()),
-        n_missing=n_missing,
-        constant=tuple(names[observed & ~varies].tolist()),
-        unobserved=tuple(names[~observed].tolist()),
-    )
+    codes = dosages_from_frame(frame, source)
+    ids = tuple(str(label) for label in frame.index)
+    return genotypes_of(Dosages(codes, ids, tuple(np.asarray(frame.columns, dtype=str))), source)
 
 
-def dosages_from_frame(frame: pd.DataFrame, source: str = "genotypes") -> np.ndarray:
-    """Check dosages and hold them compactly, markers that do not vary too.
+def genotypes_of(
+    dosages: Dosages, source: str = "genotypes", quality: QualityControl | None = None
+) -> Genotypes:
+    """Drop markers that do not vary, and what quality control does not let pass.
 
     Parameters
     ----------
-    frame
-        As for :func:`genotypes_from_frame`, at least one marker.
+    dosages
+        As :func:`nnmm_jax.data.read_dosages` gives them. Their array is USED UP: what is kept is
+        moved together in it, so that there is never a second one.
     source
-        What the table is, for messages.
+        What they are, for messages.
+    quality
+        Rules; default none.
 
     Returns
     -------
-    numpy.ndarray
-        (individual, marker), as ``codes`` of :class:`Genotypes`.
+    Genotypes
+        The markers that vary, with the names of those that were dropped.
 
     Raises
     ------
     InputError
-        A dosage is not a number, infinite or outside 0..2; the message names marker and id.
+        No marker varies, or no individual or marker passes quality control.
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> dosages_from_frame(pd.DataFrame({"m1": [1, 1], "m2": [2, None]}, index=["a", "b"]))
-    array([[ 1,  2],
-           [ 1, -1]], dtype=int8)
+    >>> import numpy as np
+    >>> codes = np.array([[0, 1, 2], [0, 1, -1], [1, 1, -1]], dtype=np.int8)
+    >>> genotypes_of(Dosages(codes, ("a", "b", "c"), ("m1", "m2", "m3"))).markers
+    ('m1',)
     """
-    return _join([_compact(dosages) for _, dosages in _checked_slices(frame, source)])
-
-
-def _checked_slices(frame: pd.DataFrame, source: str) -> Iterator[tuple[slice, np.ndarray]]:
-    """Some markers at a time: their place, and their dosages with NaN for missing."""
-    for start in range(0, frame.shape[1], MARKERS_PER_SLICE):
-        part = slice(start, start + MARKERS_PER_SLICE)
-        dosages = numeric_values(frame.iloc[:, part], source)
-        _check_range(dosages, frame.iloc[:, part], source)
-        yield part, dosages
-
-
-def _check_range(dosages: np.ndarray, frame: pd.DataFrame, source: str) -> None:
-    outside = (dosages < 0) | (dosages > 2)
-    if not outside.any():
-        return
-    row, column = np.argwhere(outside)[0]
-    value = dosages[row, column]
-    remedy = "correct it, or leave the cell empty if it is missing"
-    if value == -1:
-        remedy = "add 1 to a coding of -1/0/1, or leave the cell empty if -1 means missing"
-    raise InputError(
-        f"{source}: expected dosages from 0 to 2, found {value:g} in column "
-        f"'{frame.columns[column]}', id '{frame.index[row]}'; {remedy}"
+    quality = QualityControl() if quality is None else quality
+    codes, ids = dosages.codes, np.asarray(dosages.ids, dtype=str)
+    names = np.asarray(dosages.markers, dtype=str)
+    rows, of_ids = _passing_individuals(codes, ids, quality, source)
+    counts = marker_counts(codes, rows)
+    varies, observed = counts.low < counts.high, counts.missing < rows.sum()
+    if not varies.any():
+        raise InputError(
+            f"{source}: expected markers that vary, found {len(varies)} marker(s) that are all "
+            "constant or without data; check the table"
+        )
+    passes, of_markers = _passing_markers(codes, names, rows, varies, counts, quality)
+    if not passes.any():
+        found = "; ".join(count.line() for count in of_markers)
+        raise InputError(
+            f"{source}: expected markers that pass quality control, found none ({found}); choose "
+            "other limits"
+        )
+    return Genotypes(
+        codes=keep_in_place(codes, rows, passes),
+        ids=tuple(ids[rows].tolist()),
+        markers=tuple(names[passes].tolist()),
+        n_missing=int(counts.missing[passes].sum()),
+        constant=tuple(names[observed & ~varies].tolist()),
+        unobserved=tuple(names[~observed].tolist()),
+        failed=tuple(names[varies & ~passes].tolist()),
+        failed_ids=tuple(ids[~rows].tolist()),
+        counts=(*of_ids, *of_markers),
+        id_form=dosages.id_form,
     )
 
 
-def _compact(dosages: np.ndarray) -> np.ndarray:
-    """int8 with -1 for missing if no dosage has a fraction, else float32 with NaN."""
-    coded = np.where(np.isnan(dosages), MISSING_CODE, dosages)
-    whole = coded.astype(np.int8)
-    return whole if np.array_equal(whole, coded) else dosages.astype(np.float32)
+def _passing_individuals(
+    codes: np.ndarray, ids: np.ndarray, quality: QualityControl, source: str
+) -> tuple[np.ndarray, list[QualityCount]]:
+    limit = quality.individual_call_rate
+    if limit is None:
+        return np.ones(len(ids), dtype=bool), []
+    low = call_rates_of_individuals(codes) < limit
+    if low.all():
+        raise InputError(
+            f"{source}: expected individuals with a call rate of at least {limit:g}, found none; "
+            "choose a lower limit"
+        )
+    return ~low, [counted("individuals", f"call rate below {limit:g}", ids, low)]
 
 
-def _join(slices: list[np.ndarray]) -> np.ndarray:
-    """One array, rows contiguous; float32 if any slice needs it."""
-    dtype = np.result_type(*slices)
-    shape = (len(slices[0]), sum(part.shape[1] for part in slices))
-    joined, start = np.empty(shape, dtype=dtype), 0
-    for part in slices:
-        target = joined[:, start : start + part.shape[1]]
-        target[:] = part
-        if part.dtype != dtype:
-            target[part == MISSING_CODE] = np.nan
-        start += part.shape[1]
-    return joined
+def _passing_markers(
+    codes: np.ndarray,
+    names: np.ndarray,
+    rows: np.ndarray,
+    varies: np.ndarray,
+    counts: MarkerCounts,
+    quality: QualityControl,
+) -> tuple[np.ndarray, list[QualityCount]]:
+    """Markers that vary and pass, and what each rule drops of those that the earlier ones left."""
+    passes, found = varies.copy(), []
+
+    def drop(failing: np.ndarray, rule: str) -> None:
+        found.append(counted("markers", rule, names, passes & failing))
+        passes[failing] = False
+
+    if (limit := quality.marker_call_rate) is not None:
+        drop(1 - counts.missing / rows.sum() < limit, f"call rate below {limit:g}")
+    if (limit := quality.minor_allele_frequency) is not None:
+        rarer = np.fmin(counts.frequency, 1 - counts.frequency)
+        drop(rarer < limit, f"minor allele frequency below {limit:g}")
+    if (limit := quality.hardy_weinberg) is not None:
+        p_values = hardy_weinberg_p(genotype_counts(codes, rows))
+        drop(p_values < limit, f"Hardy-Weinberg p below {limit:g}")
+    if quality.duplicate_markers:
+        drop(duplicates(codes, rows, passes), "dosages of an earlier marker")
+    return passes, found
+
+
+def marker_counts(codes: np.ndarray, rows: np.ndarray | None = None) -> MarkerCounts:
+    """Count some markers at a time.
+
+    Parameters
+    ----------
+    codes
+        (individual, marker), as ``codes`` of :class:`Dosages`.
+    rows
+        (individual,) bool, whom to count; default all.
+
+    Returns
+    -------
+    MarkerCounts
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> found = marker_counts(np.array([[0, -1], [1, 2]], dtype=np.int8))
+    >>> found.missing, found.frequency
+    (array([0, 1]), array([0.25, 1.  ]))
+    """
+    count = codes.shape[1]
+    found = MarkerCounts(np.zeros(count, dtype=np.int64), *np.full((3, count), np.nan))
+    for part in slices(codes.shape[1]):
+        block = codes[:, part] if rows is None or rows.all() else codes[rows, part]
+        missing = missing_cells(block)
+        found.missing[part] = missing.sum(axis=0)
+        seen = len(block) - found.missing[part]
+        some = seen > 0
+        # 3 is above, and the code of missing in whole numbers below, all dosages.
+        low = np.where(missing, block.dtype.type(3), block).min(axis=0)
+        high = np.fmax.reduce(block, axis=0)
+        total = np.where(missing, 0, block).sum(axis=0, dtype=np.float64)
+        found.low[part] = np.where(some, low, np.nan)
+        found.high[part] = np.where(some, high, np.nan)
+        found.frequency[part] = np.where(some, total / np.maximum(2 * seen, 1), np.nan)
+    return found
+
+
+def keep_in_place(codes: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Rows and columns of an array, moved to its beginning; the array itself is used up.
+
+    Parameters
+    ----------
+    codes
+        (individual, marker), rows contiguous.
+    rows, columns
+        bool, what to keep.
+
+    Returns
+    -------
+    numpy.ndarray
+        In the memory of `codes`, unless less than half of it is kept.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> codes = np.arange(6).reshape(2, 3)
+    >>> keep_in_place(codes, np.array([True, True]), np.array([True, False, True]))
+    array([[0, 2],
+           [3, 5]])
+    """
+    if rows.all() and columns.all():
+        return codes
+    wanted, flat = np.flatnonzero(columns), codes.reshape(-1)
+    width, count = len(wanted), int(rows.sum())
+    # A row never lands behind where it came from, so that no row is lost before it is moved.
+    for new, old in enumerate(np.flatnonzero(rows)):
+        flat[new * width : (new + 1) * width] = codes[old, wanted]
+    kept = flat[: count * width].reshape(count, width)
+    return kept.copy() if 2 * kept.size < codes.size else kept

@@ -2,21 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from nnmm_jax.data.checks import check_known
-from nnmm_jax.data.genotypes import Genotypes, genotypes_from_frame
+from nnmm_jax.data.genotype_files import GenotypeSource, read_dosages
+from nnmm_jax.data.genotypes import Genotypes, genotypes_of
 from nnmm_jax.data.pedigree import Pedigree, read_pedigree
+from nnmm_jax.data.quality import QualityControl
 from nnmm_jax.data.relationships import Relationship, read_relationship
 from nnmm_jax.data.report import PedigreeCounts
-from nnmm_jax.data.tables import read_table
+from nnmm_jax.data.tables import Source, label
 from nnmm_jax.errors import InputError
-
-Source: TypeAlias = str | Path | pd.DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +55,8 @@ class Individuals:
     @property
     def reason_for_dropping(self) -> str:
         """Why others are left out, for the report."""
+        if self.genotypes.failed_ids:
+            return "not genotyped or dropped by quality control"
         return "not genotyped" if self.origin == "genotypes" else f"not in the {self.origin}"
 
     @property
@@ -75,10 +75,13 @@ class Individuals:
 
 
 def read_individuals(
-    genotypes: Source | None,
+    genotypes: GenotypeSource | None,
     pedigree: Source | Pedigree | None,
     relationships: Mapping[str, Source | Relationship],
     id_column: str | None,
+    *,
+    quality: QualityControl | None = None,
+    progress: bool = False,
 ) -> Individuals:
     """Read genotypes, pedigree and relationship matrices, for :func:`read_dataset`.
 
@@ -88,6 +91,10 @@ def read_individuals(
         As for :func:`nnmm_jax.data.read_dataset`.
     id_column
         Name of the id column of the genotypes.
+    quality
+        Rules for genotypes.
+    progress
+        Whether to show a bar while large genotypes are read.
 
     Returns
     -------
@@ -117,7 +124,9 @@ def read_individuals(
         for name, given in relationships.items()
     }
     if genotypes is not None:
-        origin, coded = "genotypes", _genotypes(genotypes, id_column)
+        origin = "genotypes"
+        dosages = read_dosages(genotypes, id_column=id_column, progress=progress)
+        coded = genotypes_of(dosages, label("genotypes", genotypes), quality)
     elif pedigree is not None:
         origin, coded = "pedigree", _no_genotypes(pedigree.ids)
     elif matrices:
@@ -137,34 +146,6 @@ def read_individuals(
         pedigree_rows=None if pedigree is None else pedigree.rows(people.ids),
         relationships={name: matrix.among(people.ids) for name, matrix in matrices.items()},
     )
-
-
-def label(what: str, source: object) -> str:
-    """Name of a table for messages, with its path if it has one.
-
-    Parameters
-    ----------
-    what
-        What the table is.
-    source
-        Path or table.
-
-    Returns
-    -------
-    str
-        What the message begins with.
-
-    Examples
-    --------
-    >>> label("omics", "omics.csv")
-    'omics omics.csv'
-    """
-    return f"{what} {source}" if isinstance(source, str | Path) else what
-
-
-def _genotypes(source: Source, id_column: str | None) -> Genotypes:
-    table = read_table(source, what="genotypes", id_column=id_column, small_integers=True)
-    return genotypes_from_frame(table, label("genotypes", source))
 
 
 def _no_genotypes(ids: np.ndarray) -> Genotypes:

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from nnmm_jax.data.quality import QualityCount
+from nnmm_jax.data.reconcile import Reconciliation
 from nnmm_jax.errors import shortlist
 
 # Ids of dropped rows that a report names.
@@ -95,6 +97,10 @@ class JoinReport:
     connections, connected_nodes
         Pairs of an analysed marker and a node that sees it, and nodes that see any; None where
         nothing is said of connections and every node sees all markers.
+    quality
+        What each rule of quality control left out; empty without rules.
+    ids
+        Ids of all tables side by side.
     """
 
     trait: str
@@ -119,6 +125,8 @@ class JoinReport:
     pedigree: PedigreeCounts | None = None
     connections: int | None = None
     connected_nodes: int | None = None
+    quality: tuple[QualityCount, ...] = ()
+    ids: Reconciliation | None = None
 
     @property
     def missing_genotypes_share(self) -> float:
@@ -213,6 +221,8 @@ class JoinReport:
                 "genotype cells missing, replaced by the marker's mean: "
                 f"{self.missing_genotypes} ({self.missing_genotypes_share:.2%})",
             ]
+        if self.quality:
+            lines += ["left out by quality control:", *(f"  {one.line()}" for one in self.quality)]
         lines.append(
             f"omics: {self.omics_columns} columns; cells missing: {self.missing_omics} "
             f"({self.missing_omics_share:.2%})"
@@ -232,7 +242,7 @@ class JoinReport:
                     f"rows of {table} dropped, {dropped.reason}: {dropped.rows} "
                     f"({shortlist(dropped.first_ids)}{more})"
                 )
-        return lines
+        return lines if self.ids is None else [*lines, *self.ids.notes]
 
     def to_dict(self) -> dict[str, Any]:
         """The report for ``run.json``.
@@ -252,6 +262,8 @@ class JoinReport:
         counts = asdict(self)
         for key in ("dropped_omics", "dropped_phenotypes"):
             counts[key]["first_ids"] = list(counts[key]["first_ids"])
+        counts["ids"] = None if self.ids is None else self.ids.to_dict()
+        counts["quality"] = [one.to_dict() for one in self.quality]
         return counts | {
             "missing_genotypes_share": self.missing_genotypes_share,
             "missing_omics_share": self.missing_omics_share,

@@ -1,24 +1,67 @@
 """Tables with an id column: read from csv, tsv, txt or parquet, or taken from memory."""
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
 
-from nnmm_jax.data.files import column_names, read_file
+from nnmm_jax.data.files import SUFFIXES, column_names, read_file
 from nnmm_jax.errors import InputError, shortlist
+
+# Under which name the attributes of a table that was read say how its ids were written.
+ID_FORM = "id_form"
+
+
+@dataclass(frozen=True)
+class IdForm:
+    """How the ids of a table were written.
+
+    Attributes
+    ----------
+    stripped
+        Rows whose id had blanks around it.
+    numbers
+        Whether the ids were whole numbers.
+    """
+
+    stripped: int = 0
+    numbers: bool = False
+
+
+class LabelledArray(Protocol):
+    """Two-dimensional array with names along both axes: ``xarray.DataArray``."""
+
+    dims: Any
+    coords: Any
+
+    def to_pandas(self) -> Any:
+        """Return it as a table."""
+
+
+class AnnotatedData(Protocol):
+    """Matrix of observations and variables: ``anndata.AnnData``."""
+
+    obs_names: Any
+
+    def to_df(self) -> pd.DataFrame:
+        """Return it as a table."""
+
+
+Source: TypeAlias = str | Path | pd.DataFrame | LabelledArray | AnnotatedData
 
 
 def read_table(
-    source: str | Path | pd.DataFrame,
+    source: Source,
     *,
     what: str,
     id_column: str | None = None,
     small_integers: bool = False,
     repeated_ids: bool = False,
     text_columns: bool | tuple[str, ...] = (),
+    endings: tuple[str, ...] = SUFFIXES,
 ) -> pd.DataFrame:
     """Read a table and make its ids the index.
 
@@ -26,7 +69,8 @@ def read_table(
     ----------
     source
         A csv (commas), tsv or txt (tabs; commas or blanks if the header has no tab), any of these
-        with ``.gz``, a parquet file, or a table in memory.
+        with ``.gz``, a parquet file, or a table in memory: of pandas, a two-dimensional
+        ``xarray.DataArray`` with coordinates, an ``anndata.AnnData`` (its X).
     what
         What the table is, for messages: ``"genotypes"``.
     id_column
@@ -39,6 +83,8 @@ def read_table(
     text_columns
         Columns of a csv, tsv or txt file to read as text, as ids are, so that ``007`` stays what
         it is; True for all.
+    endings
+        What may be given, for the message about a file that ends otherwise.
 
     Returns
     -------
@@ -60,15 +106,13 @@ def read_table(
     >>> read_table(pd.DataFrame({"id": [1, 2], "y": [0.5, 0.7]}), what="phenotypes").loc["2", "y"]
     np.float64(0.7)
     """
-    if isinstance(source, pd.DataFrame):
-        name = what
-        frame = _index_as_column(source, id_column)
-    else:
+    name = label(what, source)
+    if isinstance(source, str | Path):
         path = Path(source)
-        name = f"{what} {path}"
-        frame = _index_as_column(
-            read_file(path, name, id_column, small_integers, text_columns), id_column
-        )
+        found = read_file(path, name, id_column, small_integers, text_columns, endings)
+        frame = _index_as_column(found, id_column)
+    else:
+        frame = _index_as_column(_from_memory(source, name), id_column)
     frame.columns = pd.Index(column_names(list(frame.columns), name))
     return _with_ids(frame, name, id_column, repeated_ids)
 
@@ -143,6 +187,50 @@ def _numeric_column(column: pd.Series, what: str) -> pd.Series:
     return cast(pd.Series, numbers)
 
 
+def label(what: str, source: object) -> str:
+    """Name of a table for messages, with its path if it has one.
+
+    Parameters
+    ----------
+    what
+        What the table is.
+    source
+        Path or table.
+
+    Returns
+    -------
+    str
+        What the message begins with.
+
+    Examples
+    --------
+    >>> label("omics", "omics.csv")
+    'omics omics.csv'
+    """
+    return f"{what} {source}" if isinstance(source, str | Path) else what
+
+
+def _from_memory(source: object, name: str) -> pd.DataFrame:
+    """A table of pandas, whatever holds it."""
+    if isinstance(source, pd.DataFrame):
+        return source
+    if hasattr(source, "obs_names") and hasattr(source, "to_df"):
+        return cast(pd.DataFrame, source.to_df())
+    if hasattr(source, "dims") and hasattr(source, "to_pandas"):
+        dims = tuple(source.dims)
+        if len(dims) != 2 or any(dim not in getattr(source, "coords", ()) for dim in dims):
+            raise InputError(
+                f"{name}: expected two dimensions with coordinates, individuals first, found "
+                f"{shortlist(dims)}; give ids and names as coordinates of these"
+            )
+        return cast(pd.DataFrame, source.to_pandas())
+    raise InputError(
+        f"{name}: expected a path, a table of pandas, an xarray.DataArray or AnnData, found "
+        f"{type(source).__name__}; name rows and columns, for instance by pandas.DataFrame(values, "
+        "index=ids, columns=names)"
+    )
+
+
 def _index_as_column(frame: pd.DataFrame, id_column: str | None) -> pd.DataFrame:
     """A copy with the ids among the columns: pandas users often keep them in the index."""
     index = frame.index
@@ -182,6 +270,8 @@ def _with_ids(
         )
     rest = frame.drop(columns=column)
     rest.index = pd.Index(ids, name="id", dtype=object)
+    blanks = sum(str(value) != label for value, label in zip(frame[column], ids, strict=True))
+    rest.attrs[ID_FORM] = IdForm(blanks, pd.api.types.is_integer_dtype(frame[column].dtype))
     return rest
 
 

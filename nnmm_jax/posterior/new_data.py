@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
-from nnmm_jax.data.genotypes import MISSING_CODE, dosages_from_frame
-from nnmm_jax.data.individuals import Source, label
-from nnmm_jax.data.tables import numeric_values, read_table
+from nnmm_jax.data.dosages import missing_cells
+from nnmm_jax.data.genotype_files import GenotypeSource, read_dosages
+from nnmm_jax.data.tables import Source, label, numeric_values, read_table
 from nnmm_jax.errors import InputError, shortlist
 from nnmm_jax.posterior.result import FitResult
 
@@ -36,7 +37,7 @@ class NewData:
 
 def read_new_data(
     result: FitResult,
-    genotypes: Source,
+    genotypes: GenotypeSource,
     omics: Source | None = None,
     *,
     id_column: str | None = None,
@@ -75,29 +76,30 @@ def read_new_data(
 
 
 def _genotypes(
-    result: FitResult, source: Source, id_column: str | None
+    result: FitResult, source: GenotypeSource, id_column: str | None
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Ids, dosages and what to say of them."""
     name = label("genotypes", source)
-    table = read_table(source, what="genotypes", id_column=id_column, small_integers=True)
     markers = result.constant_data["marker"].values.astype(str)
-    lacking = markers[~np.isin(markers, table.columns)]
+    dosages = read_dosages(source, id_column=id_column, only=set(markers))
+    columns = pd.Index(dosages.markers, dtype=object)
+    lacking = markers[~np.isin(markers, columns)]
     if len(lacking):
         raise InputError(
             f"{name}: expected all {len(markers)} markers of the fit, found none of "
             f"{shortlist(lacking)}; add them, with empty cells where they were not genotyped"
         )
-    ignored = table.shape[1] - len(markers)
-    if not np.array_equal(table.columns, markers):  # taking columns copies the table
-        table = table[markers.tolist()]
-    codes = dosages_from_frame(table, name)
-    missing = codes == MISSING_CODE if codes.dtype == np.int8 else np.isnan(codes)
-    notes = [f"individuals to predict: {len(table)}, with {len(markers)} markers of the fit"]
+    ignored = len(columns) - len(markers) + dosages.n_ignored
+    codes = dosages.codes
+    if not np.array_equal(columns, markers):  # taking columns copies the array
+        codes = codes[:, columns.get_indexer(markers)]
+    n_missing = int(missing_cells(codes).sum())
+    notes = [f"individuals to predict: {len(codes)}, with {len(markers)} markers of the fit"]
     if ignored:
         notes.append(f"markers that the fit does not have, ignored: {ignored}")
-    if missing.any():
-        notes.append(f"missing genotypes, replaced by the mean of the fit: {int(missing.sum())}")
-    return np.asarray(table.index, dtype=str), codes, notes
+    if n_missing:
+        notes.append(f"missing genotypes, replaced by the mean of the fit: {n_missing}")
+    return np.asarray(dosages.ids, dtype=str), codes, notes
 
 
 def _omics(

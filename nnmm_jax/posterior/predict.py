@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from nnmm_jax.data.individuals import Source
+from nnmm_jax.data.genotype_files import GenotypeSource
+from nnmm_jax.data.tables import Source
 from nnmm_jax.errors import InputError, shortlist
 from nnmm_jax.inference.build_arrays import decoded
 from nnmm_jax.network.activations import ACTIVATIONS, Activation, Units
@@ -28,7 +29,7 @@ _CHUNK_DOSAGES = 2**24  # individuals x markers decoded at a time
 
 def predict(
     result: FitResult,
-    genotypes: Source,
+    genotypes: GenotypeSource,
     omics: Source | None = None,
     *,
     activation: Callable[..., Any] | None = None,
@@ -50,9 +51,10 @@ def predict(
     ----------
     result : FitResult
         A fit with marker effects.
-    genotypes : str, Path or DataFrame
-        Dosages of the allele that was counted in the fit, which cannot be checked. All markers of
-        the fit must be there; others are ignored. A missing genotype is the mean of the fit.
+    genotypes : str, Path, DataFrame or Dosages
+        In any format of :func:`nnmm_jax.data.read_dosages`; dosages of the allele that was counted
+        in the fit, which cannot be checked. All markers of the fit must be there; others are
+        ignored. A missing genotype is the mean of the fit.
     omics : str, Path or DataFrame, optional
         Measured nodes in the units of the fit; any column, row or cell may be missing.
     activation : callable, optional

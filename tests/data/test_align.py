@@ -99,6 +99,7 @@ def test_join_does_not_depend_on_row_order(tmp_path: Path) -> None:
 def test_report_counts_what_was_joined_and_dropped() -> None:
     report = dataset().report.to_dict()
     assert json.loads(json.dumps(report)) == report
+    assert report.pop("ids")["tables"] == ["genotypes", "omics", "phenotypes"]
     assert report == {
         "trait": "y",
         "genotyped": 6,
@@ -122,6 +123,7 @@ def test_report_counts_what_was_joined_and_dropped() -> None:
         "pedigree": None,
         "connections": None,
         "connected_nodes": None,
+        "quality": [],
         "dropped_omics": {"rows": 1, "first_ids": ["9"], "reason": "not genotyped"},
         "dropped_phenotypes": {"rows": 2, "first_ids": ["8", "7"], "reason": "not genotyped"},
     }
@@ -138,6 +140,7 @@ def test_report_lines_are_for_people() -> None:
         "omics: 2 columns; cells missing: 8 (66.67%)",
         "rows of omics dropped, not genotyped: 1 ('9')",
         "rows of phenotypes dropped, not genotyped: 2 ('8', '7')",
+        "ids that are whole numbers in genotypes and text elsewhere: compared as text",
     ]
 
 
@@ -148,7 +151,7 @@ def test_report_lists_no_more_than_five_dropped_ids() -> None:
     report = read_dataset(**given, trait="y").report
     assert report.dropped_omics.rows == 9
     assert report.dropped_omics.first_ids == ("9", "s0", "s1", "s2", "s3")
-    assert report.lines()[-2].endswith("9 ('9', 's0', 's1', 's2', 's3', ...)")
+    assert report.lines()[-3].endswith("9 ('9', 's0', 's1', 's2', 's3', ...)")
 
 
 def test_middle_layer_may_be_wholly_latent() -> None:
@@ -388,7 +391,7 @@ def test_report_counts_records() -> None:
         "  records of 'y': 5; individuals with more than one: 2",
         "  candidates with neither: 1",
     ]
-    assert lines[-1] == "rows of phenotypes dropped, not genotyped: 2 ('8')"
+    assert lines[-2] == "rows of phenotypes dropped, not genotyped: 2 ('8')"
 
 
 def test_mask_of_individuals_and_of_records() -> None:

@@ -1,12 +1,14 @@
 import re
 import tracemalloc
+import types
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from nnmm_jax.data import Connections, cis_connections, read_connections
+from nnmm_jax import Dosages
+from nnmm_jax.data import Connections, cis_connections, read_connections, write_dosages
 from nnmm_jax.errors import InputError
 
 MARKERS = np.array(["m1", "m2", "m3", "m4"])
@@ -299,3 +301,24 @@ def test_cis_connections__names_the_file(tmp_path: Path) -> None:
     marker_map(position=[1, 2, 3, 4, None]).to_csv(path, index=False)
     with pytest.raises(InputError, match=f"^marker map {re.escape(str(path))}: .* for 'e'"):
         cis_connections(path, node_map(), 1)
+
+
+def test_maps_may_come_with_genotypes_and_annotated_data(tmp_path: Path) -> None:
+    markers = marker_map(position=[50, 10, 10, 30, 20])
+    expected = cis_connections(markers, node_map(), 1)
+    assert len(expected)
+    places = markers[["chromosome", "position"]].assign(counted="G", other="A")
+    codes = np.tile(np.array([[0], [1]], dtype=np.int8), (1, len(markers)))
+    dosages = Dosages(codes, ("i", "j"), tuple(markers["marker"]), places)
+    write_dosages(dosages, tmp_path / "g.bed", "test")
+    nodes = types.SimpleNamespace(obs_names=["i"], var=node_map().set_index("node"))
+    for source in (dosages, tmp_path / "g.bim", str(tmp_path / "g.bed")):
+        pd.testing.assert_frame_equal(cis_connections(source, nodes, 1), expected)
+
+
+def test_cis_connections__raises_without_places(tmp_path: Path) -> None:
+    codes = np.zeros((1, 1), dtype=np.int8)
+    with pytest.raises(InputError, match="marker map: expected dosages with places, found none"):
+        cis_connections(Dosages(codes, ("i",), ("m",)), node_map(), 1)
+    with pytest.raises(InputError, match=r"g\.bed: expected a file, found nothing there"):
+        cis_connections(tmp_path / "g.bed", node_map(), 1)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from nnmm_jax.data import genotypes_from_frame, read_table
-from nnmm_jax.data.genotypes import MARKERS_PER_SLICE
+from nnmm_jax.data.dosages import MARKERS_PER_SLICE
 from nnmm_jax.errors import InputError
 
 IDS = ["a", "b", "c", "d"]

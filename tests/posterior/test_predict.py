@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import nnmm_jax as nm
+from nnmm_jax.data import read_dosages, write_dosages
 from nnmm_jax.errors import InputError
 from nnmm_jax.posterior import predict as module
 from nnmm_jax.posterior.new_data import read_new_data
@@ -339,6 +340,14 @@ def test_columns_rows_and_ids_of_the_tables(linear, young, tmp_path):
         f"missing genotypes, replaced by the mean of the fit: {missing}",
         "omics: 2 of 3 columns, 10 individuals; not genotyped, dropped: 1 ('stranger')",
     )
+
+
+@pytest.mark.parametrize("ending", ["bed", "zarr"])
+def test_other_formats_predict_the_same(linear, young, tmp_path, ending):
+    dosages = read_dosages(young[0].iloc[:, ::-1])
+    write_dosages(dosages, tmp_path / f"g.{ending}", "test")
+    found = linear.predict(tmp_path / f"g.{ending}", young[1])
+    pd.testing.assert_frame_equal(found, linear.predict(*young))
 
 
 def test_counts_decimals_and_constant_markers(linear, young):
