@@ -17,13 +17,14 @@ from nnmm_jax.inference.prepare import Prepared, prepare
 from nnmm_jax.inference.prior_predictive import PriorPredictive, prior_predictive
 from nnmm_jax.inference.run import RunOutput, run_chains
 from nnmm_jax.inference.run_settings import RunSettings
+from nnmm_jax.machine_memory import peak_memory_mb
 from nnmm_jax.network.functions import function_name
 from nnmm_jax.network.parameters import prior_text
 from nnmm_jax.network.priors import Prior, Residual
 from nnmm_jax.network.spec import Block, Network
 from nnmm_jax.posterior.assemble import assemble
 from nnmm_jax.posterior.diagnostics import diagnostics
-from nnmm_jax.posterior.provenance import header, machine, peak_memory_mb, versions
+from nnmm_jax.posterior.provenance import header, machine, versions
 from nnmm_jax.posterior.result import FitResult
 from nnmm_jax.posterior.stopping import Reached, closing_lines, reached
 

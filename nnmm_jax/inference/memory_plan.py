@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pandas as pd
 
+from nnmm_jax import machine_memory
 from nnmm_jax.data.align import Dataset
 from nnmm_jax.errors import InputError
-from nnmm_jax.inference import machine_memory
 from nnmm_jax.inference.arrays import LayerArrays, ModelData
 from nnmm_jax.inference.build_arrays import decoding_bytes, spectrum_bytes
 from nnmm_jax.inference.build_shapes import bytes_of, shapes

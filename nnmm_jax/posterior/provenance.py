@@ -1,8 +1,6 @@
 """Where a result comes from: versions, machine, peak memory."""
 
 import platform
-import resource
-import sys
 from datetime import UTC, datetime
 from importlib import metadata
 
@@ -48,9 +46,3 @@ def header(chains: int) -> str:
         f"{chains} chain{'s' * (chains > 1)} on {count} CPU thread{'s' * (count != 1)}, "
         f"{found['precision']}, sweeps by {sweeps}"
     )
-
-
-def peak_memory_mb() -> float:
-    """Peak resident memory of this process so far, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes on macOS, kB elsewhere

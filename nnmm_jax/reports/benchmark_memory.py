@@ -59,7 +59,7 @@ _CALL = "from nnmm_jax.reports.benchmark_memory import child; child({!r}, {!r})"
 def child(job: str, setting: str) -> None:
     """Plan or fit, and print bytes: of the plan's peak, or of the process's own."""
     import nnmm_jax as nm
-    from nnmm_jax.posterior.provenance import peak_memory_mb
+    from nnmm_jax.machine_memory import peak_memory_mb
 
     given = json.loads(setting)
     network = nm.Network(**given["network"])

@@ -252,23 +252,12 @@ def test_read_dosages__raises_when_memory_is_short(tmp_path: Path, monkeypatch) 
     write_dosages(whole(), tmp_path / "g.bed", "test")
     write_dosages(whole(), tmp_path / "g.zarr", "test")
     write_dosages(whole(), tmp_path / "g.parquet", "test")
-    monkeypatch.setattr(capacity, "free_memory", lambda: 630)
+    monkeypatch.setattr(capacity, "available", lambda: 630)
     for ending in ("bed", "zarr", "parquet"):
         with pytest.raises(InputError, match=r"fits into memory, found 9 rows x 7[01] columns"):
             read_dosages(tmp_path / f"g.{ending}")
-    monkeypatch.setattr(capacity, "free_memory", lambda: None)
+    monkeypatch.setattr(capacity, "available", lambda: None)
     read_dosages(tmp_path / "g.bed")
-
-
-def test_free_memory_is_the_smaller_of_machine_and_group(monkeypatch) -> None:
-    limit, used = capacity._LIMITS[0]
-    texts = {"/proc/meminfo": "MemTotal: 9\nMemAvailable:  5 kB\n", limit: "4000\n", used: "1000\n"}
-    monkeypatch.setattr(capacity, "_text", lambda path: texts.get(path, ""))
-    assert capacity.free_memory() == 3000
-    texts[limit] = "max\n"
-    assert capacity.free_memory() == 5 * 1024
-    texts.clear()
-    assert capacity.free_memory() is None
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import nnmm_jax as nm
-from nnmm_jax import api
+from nnmm_jax import api, machine_memory
 from nnmm_jax.data.sizes import Sizes
-from nnmm_jax.inference import build_terms, machine_memory, memory_plan
+from nnmm_jax.inference import build_terms, memory_plan
 from nnmm_jax.inference.build_shapes import ShapeBuilder, bytes_of, shape_of, shapes
 from nnmm_jax.inference.kernel import KernelState
 from nnmm_jax.inference.memory_plan import (

@@ -2,13 +2,19 @@
 
 import ctypes
 import os
+import resource
+import sys
 from pathlib import Path
-
-from nnmm_jax.posterior.provenance import peak_memory_mb
 
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
 _KB = 1024
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes on macOS, kB elsewhere
 
 
 def resident() -> int:
