@@ -25,7 +25,7 @@ from nnmm_jax.reports.benchmark_baseline import MarkerByMarker
 from nnmm_jax.threads import threads
 
 REPEATS = 5  # of each measurement; a median is reported
-SETTLING = 20  # sweeps before: shares of zero effects are then as in a run
+SETTLING = 20  # sweeps before: shares of zero effects are then as in a run; and of a timed piece
 TRAIT = "y"
 PER_SECOND = 200  # individuals whose breeding values' effective sizes are taken
 
@@ -165,7 +165,7 @@ def products(markers: MarkerMatrix, columns: int) -> Callable[[], object]:
     return call
 
 
-def compare(case: Case, *, sweeps: int = 5, repeats: int = REPEATS) -> dict[str, Any]:
+def compare(case: Case, *, sweeps: int = SETTLING, repeats: int = REPEATS) -> dict[str, Any]:
     """Time one whole iteration of a case beside the baseline's sweep over its markers.
 
     Returns
@@ -196,7 +196,11 @@ def compare(case: Case, *, sweeps: int = 5, repeats: int = REPEATS) -> dict[str,
     }
 
 
-PER_DRAW = tuple(Case(name, omics=0, chains=4, prior=name) for name in ("GBLUP", "RR-BLUP"))
+PER_DRAW = tuple(
+    Case(name, omics=0, chains=chains, prior=name)
+    for name in ("GBLUP", "RR-BLUP")
+    for chains in (4, 16)
+)
 BGLR_MS = 3.0  # BGLR's sweep over the same markers, one trait and thread, a machine of this kind
 GROWTH = {"individuals": 500, "markers": 500, "omics": 10}
 _OTHERS = {"individuals": 2000, "markers": 1000, "omics": 20}
