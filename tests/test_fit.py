@@ -23,6 +23,7 @@ def mean(result, name):
     return result.posterior[name].mean(("chain", "draw")).values
 
 
+@pytest.mark.statistical
 def test_slope_of_truth_on_ebv_is_one():
     """Breeding values are on the right scale, which a correlation would not show."""
     settings = nm.SimulationSettings(individuals=2000, markers=600, omics=6, without_omics=0.3)

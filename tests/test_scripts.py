@@ -168,6 +168,7 @@ GRID_SIZE = {"individuals": 120, "test": 40, "markers": 36, "omics": 2}
 GRID = [word for name, size in GRID_SIZE.items() for word in (f"--{name}", str(size))]
 
 
+@pytest.mark.statistical  # slow: a fit for every scenario
 def test_missing_grid_compares_every_scenario_with_ignoring_omics(tmp_path, capsys):
     out = tmp_path / "deep" / "grid"
     chosen = ["--training", "100", "--patterns", "blocks", "--seed", "3", "--out", str(out)]
@@ -355,6 +356,7 @@ def test_identifiability__refuses_in_one_line(tmp_path, capsys, words, message):
 SMALL = "--individuals 40 --markers 30 --warmup 20 --samples 40 --samplers hmc".split()
 
 
+@pytest.mark.statistical  # slow: a fit for every row
 def test_mixing_measures_the_block_and_the_sampler(tmp_path, capsys):
     out = tmp_path / "deep" / "mixing"
     code = mixing.main(["--out", str(out), *SMALL, "--dimensions", "3"])
