@@ -7,7 +7,7 @@ from jax import Array, lax, random
 
 from nnmm_jax.inference import native, noise
 
-GROUP = 32  # effects that XLA's own loop takes between two products, measured optimum 16 to 64
+GROUP = 32  # effects that XLA's own loop takes between two products
 
 
 class EffectConditional(NamedTuple):
