@@ -32,10 +32,17 @@ def add_quality_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="drop markers with the dosages of an earlier one, whichever allele is counted",
     )
+    group.add_argument(
+        "--missing-genotypes",
+        choices=["mean", "draw"],
+        default="mean",
+        help="replace missing genotypes by the mean of the marker, or by one draw from its "
+        "observed dosages (default: mean)",
+    )
 
 
-def quality_of(options: argparse.Namespace) -> "QualityControl | None":
-    """Return the rules that the flags give, None without any.
+def quality_of(options: argparse.Namespace) -> "QualityControl":
+    """Return the rules that the flags give.
 
     Raises
     ------
@@ -43,8 +50,10 @@ def quality_of(options: argparse.Namespace) -> "QualityControl | None":
         If a limit is out of its range.
     """
     limits = {field: getattr(options, flag.replace("-", "_")) for flag, field, _ in _LIMITS}
-    if not options.drop_duplicate_markers and all(limit is None for limit in limits.values()):
-        return None
     from nnmm_jax.data.quality import QualityControl
 
-    return QualityControl(duplicate_markers=options.drop_duplicate_markers, **limits)
+    return QualityControl(
+        duplicate_markers=options.drop_duplicate_markers,
+        missing_genotypes=options.missing_genotypes,
+        **limits,
+    )

@@ -1,5 +1,7 @@
+import atexit
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 
 import numpy as np
@@ -8,7 +10,14 @@ import xarray as xr
 
 from nnmm_jax.posterior.result import FitResult
 
-os.environ["NNMM_JAX_CACHE"] = "0"  # what is compiled is tested, not what was kept of it
+
+def pytest_configure() -> None:
+    """Begin with no compiled program, and compile each once in all processes of the tests."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return  # its parent has made the folder
+    folder = tempfile.TemporaryDirectory(prefix="nnmm_jax_compiled_")
+    atexit.register(folder.cleanup)
+    os.environ["NNMM_JAX_CACHE"] = folder.name
 
 
 def build_result(

@@ -35,6 +35,8 @@ def test_check_prints_counts_quality_and_ids(tmp_path, capsys):
         "  candidates with neither: 0",
         "markers: 1; dropped: 0 constant, 0 without data",
         "genotype cells missing, replaced by the marker's mean: 0 (0.00%)",
+        "markers that count the more frequent allele: 0; where nobody has two copies: 0, "
+        "nobody none: 0",
         "left out by quality control:",
         "  markers, call rate below 0.9: 0",
         "  markers, minor allele frequency below 0.1: 1 ('m2')",

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from nnmm_jax.data.dosages import Dosages, dosages_from_frame, missing_cells, slices
+from nnmm_jax.data.imputation import draw_missing
 from nnmm_jax.data.quality import (
     QualityControl,
     QualityCount,
@@ -17,6 +18,24 @@ from nnmm_jax.data.quality import (
 )
 from nnmm_jax.data.tables import IdForm
 from nnmm_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class MarkerCoding:
+    """How alleles of the analysed markers are counted: what hints at a coding that was not meant.
+
+    Attributes
+    ----------
+    major
+        Markers of which the more frequent allele is counted.
+    without_two, without_zero
+        Markers without an individual of two copies, or of none: all of them where presence is coded
+        as 1, many where they are rare.
+    """
+
+    major: int = 0
+    without_two: int = 0
+    without_zero: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +52,7 @@ class Genotypes:
     markers
         Names of the columns of `codes`.
     n_missing
-        Missing cells in `codes`.
+        Missing cells of these markers; those in `codes`, unless they have been drawn.
     constant
         Names of the markers dropped because all their observed dosages are equal.
     unobserved
@@ -46,6 +65,10 @@ class Genotypes:
         What each rule of quality control dropped.
     id_form
         How the ids of a table were written.
+    replaced_by
+        What missing cells are replaced by, see :class:`QualityControl`.
+    coding
+        How alleles are counted.
     """
 
     codes: np.ndarray
@@ -58,6 +81,8 @@ class Genotypes:
     failed_ids: tuple[str, ...] = ()
     counts: tuple[QualityCount, ...] = ()
     id_form: IdForm = field(default_factory=IdForm)
+    replaced_by: str = "mean"
+    coding: MarkerCoding = MarkerCoding()
 
     @property
     def dropped(self) -> frozenset[str]:
@@ -170,8 +195,11 @@ def genotypes_of(
             f"{source}: expected markers that pass quality control, found none ({found}); choose "
             "other limits"
         )
+    kept = keep_in_place(codes, rows, passes)
+    if quality.missing_genotypes == "draw":
+        draw_missing(kept, quality.seed)
     return Genotypes(
-        codes=keep_in_place(codes, rows, passes),
+        codes=kept,
         ids=tuple(ids[rows].tolist()),
         markers=tuple(names[passes].tolist()),
         n_missing=int(counts.missing[passes].sum()),
@@ -181,6 +209,12 @@ def genotypes_of(
         failed_ids=tuple(ids[~rows].tolist()),
         counts=(*of_ids, *of_markers),
         id_form=dosages.id_form,
+        replaced_by=quality.missing_genotypes,
+        coding=MarkerCoding(
+            major=int((counts.frequency[passes] > 0.5).sum()),
+            without_two=int((counts.high[passes] <= 1).sum()),
+            without_zero=int((counts.low[passes] >= 1).sum()),
+        ),
     )
 
 

@@ -45,6 +45,8 @@ def join_report(
         constant_markers=len(markers.constant),
         unobserved_markers=len(markers.unobserved),
         missing_genotypes=markers.n_missing,
+        missing_genotypes_by=markers.replaced_by,
+        coding=markers.coding,
         dropped_omics=_dropped(omics, people),
         dropped_phenotypes=_dropped(phenotypes, people),
         individuals_from=people.origin,

@@ -1,4 +1,4 @@
-"""Quality control: individuals, markers and omics values that are left out, each rule by choice."""
+"""Quality control, each rule by choice: what is left out, and how missing genotypes are replaced."""
 
 import hashlib
 from dataclasses import asdict, dataclass
@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from nnmm_jax.data.dosages import missing_cells, slices
+from nnmm_jax.data.imputation import WAYS
 from nnmm_jax.errors import InputError, shortlist
 
 # Names that a report gives of what was dropped.
@@ -40,11 +41,17 @@ class QualityControl:
     omics_outliers
         Omics values further from the median of their column than so many standard deviations become
         missing; the standard deviation is taken from the median absolute deviation.
+    missing_genotypes
+        What replaces missing genotypes of what is left: ``"mean"``, the mean of the marker, or
+        ``"draw"``, one draw from its observed dosages, see
+        :func:`nnmm_jax.data.imputation.draw_missing`.
+    seed
+        Of these draws.
 
     Raises
     ------
     InputError
-        A limit is out of its range.
+        A limit is out of its range, or a choice unknown.
 
     References
     ----------
@@ -63,6 +70,8 @@ class QualityControl:
     hardy_weinberg: float | None = None
     duplicate_markers: bool = False
     omics_outliers: float | None = None
+    missing_genotypes: str = "mean"
+    seed: int = 0
 
     def __post_init__(self) -> None:
         largest = {
@@ -83,6 +92,13 @@ class QualityControl:
                 "quality control: expected omics_outliers above 0, found "
                 f"{self.omics_outliers!r}; give a number of standard deviations, such as 6"
             )
+        if self.missing_genotypes not in WAYS:
+            raise InputError(
+                f"quality control: expected missing_genotypes to be {' or '.join(WAYS)}, found "
+                f"{self.missing_genotypes!r}"
+            )
+        if self.seed < 0:
+            raise InputError(f"quality control: expected a seed of at least 0, found {self.seed}")
 
 
 @dataclass(frozen=True)

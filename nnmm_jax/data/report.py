@@ -5,12 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from nnmm_jax.data.genotypes import MarkerCoding
 from nnmm_jax.data.quality import QualityCount
 from nnmm_jax.data.reconcile import Reconciliation
 from nnmm_jax.errors import shortlist
 
 # Ids of dropped rows that a report names.
 FIRST_IDS = 5
+
+_REPLACED = {"mean": "the marker's mean", "draw": "draws from the marker's observed dosages"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,11 @@ class JoinReport:
     constant_markers, unobserved_markers
         Markers dropped: all their observed dosages equal, or none observed.
     missing_genotypes
-        Missing cells of the analysed markers, to be replaced by the marker's mean.
+        Missing cells of the analysed markers, which are replaced.
+    missing_genotypes_by
+        By what: ``mean`` of the marker or ``draw`` from its observed dosages.
+    coding
+        How alleles of the analysed markers are counted.
     dropped_omics, dropped_phenotypes
         Rows of these tables whose id is not among the individuals.
     omics_columns
@@ -121,6 +128,8 @@ class JoinReport:
     candidates: int = 0
     records: int = 0
     repeatedly_phenotyped: int = 0
+    missing_genotypes_by: str = "mean"
+    coding: MarkerCoding = MarkerCoding()
     individuals_from: str = "genotypes"
     pedigree: PedigreeCounts | None = None
     connections: int | None = None
@@ -218,8 +227,11 @@ class JoinReport:
             lines += [
                 f"markers: {self.markers}; dropped: {self.constant_markers} constant, "
                 f"{self.unobserved_markers} without data",
-                "genotype cells missing, replaced by the marker's mean: "
+                f"genotype cells missing, replaced by {_REPLACED[self.missing_genotypes_by]}: "
                 f"{self.missing_genotypes} ({self.missing_genotypes_share:.2%})",
+                f"markers that count the more frequent allele: {self.coding.major}; where nobody "
+                f"has two copies: {self.coding.without_two}, nobody none: "
+                f"{self.coding.without_zero}",
             ]
         if self.quality:
             lines += ["left out by quality control:", *(f"  {one.line()}" for one in self.quality)]

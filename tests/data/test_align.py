@@ -119,6 +119,8 @@ def test_report_counts_what_was_joined_and_dropped() -> None:
         "candidates": 1,
         "records": 3,
         "repeatedly_phenotyped": 0,
+        "missing_genotypes_by": "mean",
+        "coding": {"major": 0, "without_two": 0, "without_zero": 0},
         "individuals_from": "genotypes",
         "pedigree": None,
         "connections": None,
@@ -137,6 +139,8 @@ def test_report_lines_are_for_people() -> None:
         "  candidates with neither: 1",
         "markers: 2; dropped: 1 constant, 1 without data",
         "genotype cells missing, replaced by the marker's mean: 2 (16.67%)",
+        "markers that count the more frequent allele: 0; where nobody has two copies: 0, "
+        "nobody none: 0",
         "omics: 2 columns; cells missing: 8 (66.67%)",
         "rows of omics dropped, not genotyped: 1 ('9')",
         "rows of phenotypes dropped, not genotyped: 2 ('8', '7')",
