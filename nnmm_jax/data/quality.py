@@ -1,4 +1,4 @@
-"""Quality control, each rule by choice: what is left out, and how missing genotypes are replaced."""
+"""Quality control, each rule by choice: what is left out, what replaces missing genotypes."""
 
 import hashlib
 from dataclasses import asdict, dataclass
