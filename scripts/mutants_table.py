@@ -14,6 +14,10 @@ LONG = "tests/inference/test_exact_posteriors.py"
 MECHANICS = "tests/inference/test_mechanics.py"
 NETWORKS = "tests/inference/test_networks.py"
 DIAGNOSTICS = "tests/posterior/test_diagnostics.py"
+ALIGN = "tests/data/test_align.py"
+FORMATS = "tests/data/test_formats.py"
+QUALITY = "tests/data/test_quality.py"
+PREPARE = "tests/inference/test_prepare.py"
 LATENT = "tests/inference/test_latent_move.py"
 LEVELS = f"{PRIORS}::test_levels_weights_and_residual_variances"
 CACHES = f"{MECHANICS}::test_running_caches_equal_recomputed"
@@ -621,6 +625,73 @@ REPORTED = (
     ),
 )
 
+DATA = (
+    Mutant(
+        "order-for-id",
+        "omics joined by the order of rows instead of by id",
+        "nnmm_jax/data/align.py",
+        "table.index.get_indexer(people.ids)",
+        "np.arange(len(people.ids)) % len(table)",
+        (f"{ALIGN}::test_rows_are_joined_by_id_in_the_order_of_the_genotypes",),
+    ),
+    Mutant(
+        "other-allele",
+        "the other allele of a VCF counted",
+        "nnmm_jax/data/vcf.py",
+        "counts = alleles.sum(axis=1).astype(np.float64)",
+        "counts = 2.0 - alleles.sum(axis=1).astype(np.float64)",
+        (f"{FORMATS}::test_every_format_gives_identical_data",),
+    ),
+    Mutant(
+        "dosages-for-genotypes",
+        "dosages of a VCF ignored where it has genotypes",
+        "nnmm_jax/data/vcf.py",
+        'if "DS" in formats:',
+        'if "GT" not in formats:',
+        (f"{FORMATS}::test_dosages_with_decimals_are_identical_too[vcf]",),
+    ),
+    Mutant(
+        "missing-of-bed",
+        "missing genotypes of a bed file taken for no copy",
+        "nnmm_jax/data/plink.py",
+        "block[block == _BED_MISSING] = MISSING_CODE",
+        "block[block == _BED_MISSING] = 0",
+        (f"{FORMATS}::test_every_format_gives_identical_data",),
+    ),
+    Mutant(
+        "frequency-of-counted",
+        "frequency of the counted allele in place of the rarer one",
+        "nnmm_jax/data/genotypes.py",
+        "rarer = np.fmin(counts.frequency, 1 - counts.frequency)",
+        "rarer = counts.frequency",
+        (f"{QUALITY}::test_quality_control_does_not_depend_on_the_counted_allele",),
+    ),
+    Mutant(
+        "equal-heterozygotes",
+        "Hardy-Weinberg test without the two phases of a heterozygote",
+        "nnmm_jax/data/quality.py",
+        "weight = possible * np.log(2) - sum(",
+        "weight = possible * 0.0 - sum(",
+        (f"{QUALITY}::test_hardy_weinberg_p_is_exact",),
+    ),
+    Mutant(
+        "drawn-from-missing",
+        "missing genotypes drawn from all cells, missing ones too",
+        "nnmm_jax/data/imputation.py",
+        "rng.choice(block[~lacks, column],",
+        "rng.choice(block[:, column],",
+        ("tests/data/test_imputation.py::test_draws_follow_the_observed_dosages_of_their_marker",),
+    ),
+    Mutant(
+        "mean-of-all-cells",
+        "means of markers over all individuals, those without the genotype counted as 0",
+        f"{INFERENCE}/build_arrays.py",
+        "found[part] = total / (genotypes.shape[0] - missing)",
+        "found[part] = total / genotypes.shape[0]",
+        (f"{PREPARE}::test_marker_matrix_imputes_by_the_mean_and_multiplies",),
+    ),
+)
+
 MUTANTS = (
     *VARIANCES,
     *MIXTURES,
@@ -631,4 +702,5 @@ MUTANTS = (
     *MISSING,
     *HAMILTON,
     *REPORTED,
+    *DATA,
 )

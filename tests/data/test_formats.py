@@ -48,7 +48,7 @@ def as_frame(codes: np.ndarray) -> pd.DataFrame:
 
 
 def vcf_text(codes: np.ndarray, kind: str) -> str:
-    """Records of GT (phased or not) or of DS."""
+    """Records of GT (phased or not), of DS, or of both, where GT says less."""
     spelled = {-1: ["./.", ".|.", "./1"], 0: ["0/0", "0|0"], 1: ["0/1", "1|0"], 2: ["1/1", "1|1"]}
     lines = [VCF_HEAD + "\t".join(IDS)]
     for j, name in enumerate(MARKERS):
@@ -56,6 +56,8 @@ def vcf_text(codes: np.ndarray, kind: str) -> str:
             cells = [spelled[int(x)][j % len(spelled[int(x)])] for x in codes[:, j]]
         else:
             cells = ["." if x < 0 or np.isnan(x) else f"{x:g}" for x in codes[:, j]]
+        if kind == "GT:DS":
+            cells = [f"0/0:{cell}" for cell in cells]
         lines.append(f"1\t{10 + j}\t{name}\tA\tG\t.\t.\t.\t{kind}\t" + "\t".join(cells))
     return "\n".join(lines) + "\n"
 
@@ -151,7 +153,7 @@ def test_dosages_with_decimals_are_identical_too(tmp_path: Path, ending: str) ->
     given = Dosages(values, IDS, MARKERS)
     path = tmp_path / f"g.{ending}"
     if ending == "vcf":
-        path.write_text(vcf_text(values, "DS"))
+        path.write_text(vcf_text(values, "GT:DS"))
     elif ending in ("zarr", "parquet", "csv"):
         write_dosages(given, path, "test")
     frame = xr.DataArray(as_frame(values), dims=("id", "marker"))

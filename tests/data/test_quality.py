@@ -55,6 +55,17 @@ def test_each_rule_drops_its_marker(dtype: type) -> None:
     np.testing.assert_array_equal(found.codes, expected)
 
 
+def test_quality_control_does_not_depend_on_the_counted_allele() -> None:
+    given = dosages()
+    turned = np.where(given.codes < 0, given.codes, 2 - given.codes).astype(np.int8)
+    found, other = (
+        genotypes_of(Dosages(codes, IDS, tuple(CODES)), quality=ALL)
+        for codes in (given.codes.copy(), turned)
+    )
+    assert other.failed == found.failed
+    assert other.counts == found.counts
+
+
 @pytest.mark.parametrize(
     ("rule", "dropped"),
     [
