@@ -3,6 +3,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -11,10 +12,20 @@ import xarray as xr
 from nnmm_jax.posterior.result import FitResult
 
 
-def pytest_configure() -> None:
-    """Begin with no compiled program, and compile each once in all processes of the tests."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile as little as possible: most of the time of the tests goes there.
+
+    There is no compiled program at first, and each is compiled once in all processes. Unless
+    statistical tests run too, XLA does not optimise: its work is then a quarter.
+    """
     if "PYTEST_XDIST_WORKER" in os.environ:
-        return  # its parent has made the folder
+        return  # its environment is that of its parent
+    if config.option.markexpr == "not statistical":
+        flags = "--xla_backend_optimization_level=0"
+        version = tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2])
+        if version < (0, 12):  # later ones do not know it, and would stop there
+            flags += " --xla_cpu_use_fusion_emitters=false"
+        os.environ.setdefault("XLA_FLAGS", flags)
     folder = tempfile.TemporaryDirectory(prefix="nnmm_jax_compiled_")
     atexit.register(folder.cleanup)
     os.environ["NNMM_JAX_CACHE"] = folder.name
