@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from nnmm_jax.errors import InputError
 from nnmm_jax.posterior.diagnostics import components, of_nodes, scalars, total_ebv
 from nnmm_jax.posterior.result import FitResult
 
@@ -21,7 +22,10 @@ def breeding_values(result: FitResult) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        id; ebv, ebv_sd (mediated + direct + polygenic, centred over the individuals in every draw);
+        id; ebv, ebv_sd, ebv_q05, ebv_q95 (mediated + direct + polygenic, centred over the
+        individuals in every draw); reliability, 1 - PEV / genetic variance: PEV is the posterior
+        variance of the EBV, the other the posterior mean of var_genetic_trait (NaN where that is
+        0; below 0 for an individual of which less is known than of one drawn at random);
         ebv_mediated, ebv_direct (0 without a skip prior), ebv_polygenic (0 without pedigree or
         relationship term); epv, epv_sd (from observed or sampled omics); y_pred, the posterior
         mean of the fixed part + epv + group effects; y_pred_sd, the sd of posterior predictive
@@ -29,6 +33,8 @@ def breeding_values(result: FitResult) -> pd.DataFrame:
     """
     draws = result.posterior.squeeze("trait")
     ebv = total_ebv(draws)
+    low, high = ebv.quantile((0.05, 0.95), _SAMPLE).values
+    genetic = float(draws["var_genetic_trait"].mean(dtype=np.float64))
     parts = {
         name: _mean(draws[name]) if name in draws else 0.0
         for name in ("ebv_mediated", "ebv_direct", "ebv_polygenic")
@@ -38,6 +44,9 @@ def breeding_values(result: FitResult) -> pd.DataFrame:
             "id": draws["individual"].values,
             "ebv": _mean(ebv),
             "ebv_sd": _sd(ebv),
+            "ebv_q05": low,
+            "ebv_q95": high,
+            "reliability": 1.0 - _sd(ebv) ** 2 / genetic if genetic > 0 else np.nan,
             **parts,
             "epv": _mean(draws["epv"]),
             "epv_sd": _sd(draws["epv"]),
@@ -61,14 +70,101 @@ def variance_components(result: FitResult) -> pd.DataFrame:
     pandas.DataFrame
         component (``h2_trait``, ``var_mediated``, ``h2_node[omic_1]``, ...), mean, sd, q05, q50,
         q95. pi is the probability of a ZERO effect. The scale of a latent node is a convention.
+        Shares of the trait's variance follow ``h2_trait``, see :func:`variance_shares`.
     """
-    return pd.DataFrame(
-        [
-            {"component": component, **_describe(draws)}
-            for name in components(result.posterior)
-            for component, draws in _scalars(result, name)
-        ]
+    rows = [
+        {"component": component, **_describe(draws)}
+        for name in components(result.posterior)
+        for component, draws in _scalars(result, name)
+    ]
+    shares = [
+        {"component": name, **_describe(draws)} for name, draws in variance_shares(result).items()
+    ]
+    return pd.DataFrame([*rows[:1], *shares, *rows[1:]])
+
+
+def variance_shares(result: FitResult) -> dict[str, np.ndarray]:
+    """Draws of the shares that the parts of the genetic value have.
+
+    Parameters
+    ----------
+    result : FitResult
+        A fit of one trait.
+
+    Returns
+    -------
+    dict of str to (chain, draw) array
+        ``h2_mediated``, ``h2_direct``, ``h2_polygenic``: shares of the trait's variance, as in
+        h2_trait; parts that the model does not have are absent. ``share_mediated``,
+        ``share_direct``, ``share_polygenic``, where there are several: shares of the sum of their
+        variances. All are 0 in draws without genetic variance.
+    """
+    draws = result.posterior.squeeze("trait").transpose("chain", "draw", ...)
+    has = {
+        "mediated": "h2_node" in draws,
+        "direct": "ebv_direct" in draws,
+        "polygenic": "ebv_polygenic" in draws,
+    }
+    parts = {
+        name: draws[f"var_{name}"].values.astype(float) for name, there in has.items() if there
+    }
+    genetic, h2 = (draws[name].values.astype(float) for name in ("var_genetic_trait", "h2_trait"))
+    # Of a draw without genetic variance every part is 0.
+    inverse = np.divide(h2, genetic, out=np.zeros_like(h2), where=genetic > 0)
+    found = {f"h2_{name}": part * inverse for name, part in parts.items()}
+    if len(parts) > 1:
+        total = sum(parts.values(), start=np.zeros_like(h2))
+        for name, part in parts.items():
+            share = np.divide(part, total, out=np.zeros_like(total), where=total > 0)
+            found[f"share_{name}"] = share
+    return found
+
+
+def ranking(result: FitResult, top: float = 0.1, *, highest: bool = True) -> pd.DataFrame:
+    """Individuals ranked by breeding value, and how certain their ranks are.
+
+    Parameters
+    ----------
+    result : FitResult
+        A fit of one trait.
+    top : float
+        Share of the individuals that counts as the top, at least one of them.
+    highest : bool
+        Whether the highest breeding values are the best; else the lowest.
+
+    Returns
+    -------
+    pandas.DataFrame
+        rank, by posterior mean EBV, 1 is the best; id; ebv, ebv_sd; p_top, the probability of being
+        among the top share, that is the share of draws in which it is; expected_rank, the mean of
+        its ranks in the draws, rank_q05, rank_q95; phenotyped. Best first.
+
+    Raises
+    ------
+    InputError
+        If ``top`` is not between 0 and 1.
+    """
+    if not 0 < top < 1:
+        raise InputError(f"top: expected a share between 0 and 1, found {top!r}")
+    draws = result.posterior.squeeze("trait")
+    ebv = total_ebv(draws).transpose("chain", "draw", "individual")
+    values = ebv.values.reshape(-1, ebv.sizes["individual"])
+    ranks = np.empty(values.shape, np.int32)
+    places = np.arange(1, values.shape[1] + 1, dtype=np.int32)
+    for draw, value in zip(ranks, values, strict=True):
+        draw[np.argsort(-value if highest else value, kind="stable")] = places
+    count = max(1, round(top * values.shape[1]))
+    low, high = np.quantile(ranks, (0.05, 0.95), axis=0)
+    table = breeding_values(result)[["id", "ebv", "ebv_sd", "phenotyped"]].assign(
+        p_top=(ranks <= count).mean(axis=0),
+        expected_rank=ranks.mean(axis=0),
+        rank_q05=low,
+        rank_q95=high,
     )
+    table = table.sort_values("ebv", ascending=not highest, ignore_index=True, kind="stable")
+    table.insert(0, "rank", np.arange(1, len(table) + 1))
+    first = ["rank", "id", "ebv", "ebv_sd", "p_top", "expected_rank", "rank_q05", "rank_q95"]
+    return table[[*first, "phenotyped"]]
 
 
 def node_effects(result: FitResult) -> pd.DataFrame:

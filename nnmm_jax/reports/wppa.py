@@ -1,0 +1,136 @@
+"""Window posterior probability of association.
+
+The share of draws in which a window of markers explains more than a share of the genetic variance
+(Fernando & Garrick 2013, Methods Mol. Biol. 1019:237; Fernando et al. 2017, Genet. Sel. Evol.
+49:31). Genetic variance is that of the values of all markers together.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from nnmm_jax.posterior.arviz_compat import ess_mean
+from nnmm_jax.posterior.fit_genotypes import FitGenotypes
+from nnmm_jax.posterior.marker_draws import MarkerDraws
+from nnmm_jax.reports.fdr import q_values
+from nnmm_jax.reports.windows import Windows
+
+_AT_A_TIME = 2**25  # values of individuals in all draws of some responses, in single precision
+
+
+def window_table(
+    draws: MarkerDraws,
+    genotypes: FitGenotypes,
+    windows: Windows,
+    places: pd.DataFrame,
+    *,
+    share: float | None = None,
+) -> pd.DataFrame:
+    """Association of windows with every response.
+
+    Parameters
+    ----------
+    draws : MarkerDraws
+    genotypes : FitGenotypes
+    windows : Windows
+    places : pandas.DataFrame
+        Of the markers, in the order of the fit.
+    share : float, optional
+        Of the genetic variance that a window is to exceed; default 1 / (number of windows).
+
+    Returns
+    -------
+    pandas.DataFrame
+        response; window, from 1 along the genome; chromosome, start, end, the positions of its
+        first and last marker; markers, their number; variance_share, the posterior mean of
+        the share of the genetic variance (covariances make shares of windows not add up to 1);
+        wppa; wppa_error, its Monte Carlo standard error; q_value, the expected share of false
+        discoveries among the windows of this response with at least this WPPA.
+    """
+    limit = 1.0 / len(windows) if share is None else share
+    members = windows.members()
+    place = pd.DataFrame(
+        {
+            "window": np.arange(1, len(members) + 1),
+            "chromosome": [places["chromosome"].iloc[one[0]] for one in members],
+            "start": [places["position"].iloc[one[0]] for one in members],
+            "end": [places["position"].iloc[one[-1]] for one in members],
+            "markers": [len(one) for one in members],
+        }
+    )
+    tables = []
+    samples, n = len(draws.chain), len(genotypes.codes)
+    step = max(1, _AT_A_TIME // (samples * n))
+    for start in range(0, len(draws.responses), step):
+        responses = draws.responses[start : start + step]
+        shares = variance_shares(draws, responses, genotypes, members)
+        for response, one in zip(responses, shares, strict=True):
+            exceeds = one > limit
+            wppa = exceeds.mean(axis=0)
+            table = place.assign(
+                variance_share=one.mean(axis=0),
+                wppa=wppa,
+                wppa_error=_errors(exceeds, draws.chain),
+                q_value=q_values(wppa),
+            )
+            table.insert(0, "response", response)
+            tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def variance_shares(
+    draws: MarkerDraws,
+    responses: Sequence[str],
+    genotypes: FitGenotypes,
+    members: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Share (response, sample, window) of the markers' genetic variance that each window explains.
+
+    0 in draws in which no marker has an effect.
+
+    Parameters
+    ----------
+    draws, genotypes
+        Of one fit.
+    responses
+        Names of some of ``draws.responses``.
+    members
+        Markers of each window; together all markers.
+    """
+    effects = np.stack([draws.effects(one) for one in responses]).astype(np.float32)
+    flat = effects.reshape(-1, effects.shape[2])
+    n = len(genotypes.codes)
+    total = np.zeros((len(flat), n), np.float32)
+    explained = np.empty((len(flat), len(members)))
+    for number, markers in enumerate(members):
+        values = genotypes.centred(markers).astype(np.float32)
+        some = flat[:, markers]
+        total += some @ values.T
+        # The cross-products of a window's markers are smaller than the values of all individuals.
+        cross = values.T @ values / n
+        explained[:, number] = np.einsum("sj,sj->s", some @ cross, some)
+    variance = total.var(axis=1, dtype=np.float64)[:, None]
+    found = np.divide(explained, variance, out=np.zeros_like(explained), where=variance > 0)
+    return found.reshape(*effects.shape[:2], len(members))
+
+
+def _errors(exceeds: np.ndarray, chain: np.ndarray) -> np.ndarray:
+    """Monte Carlo standard errors (window,) of shares of draws.
+
+    From the effective number of draws where draws differ. Half a draw is added to either side, so
+    that no error is 0 because all draws agree.
+    """
+    n = len(exceeds)
+    count = exceeds.sum(axis=0)
+    effective = np.full(len(count), float(n))
+    varies = np.flatnonzero((count > 0) & (count < n))
+    chains, kept = np.unique(chain, return_counts=True)
+    if len(varies) and (kept == kept[0]).all():
+        by_chain = np.stack([exceeds[chain == one] for one in chains])[..., varies]
+        ess = ess_mean(xr.DataArray(by_chain.astype(float), dims=("chain", "draw", "window")))
+        found = np.nan_to_num(ess.values, nan=float(n))
+        effective[varies] = np.clip(found, 1.0, n)
+    p = (count + 0.5) / (n + 1.0)
+    return np.sqrt(p * (1.0 - p) / effective)
