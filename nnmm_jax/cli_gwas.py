@@ -106,7 +106,7 @@ def _lines(found: "Gwas", folder: Path) -> list[str]:
         f"{windows['wppa_error'].max():.3f}",
         f"windows at a posterior FDR of {found.fdr:g}: {len(hits)}",
     ]
-    columns = ["response", "chromosome", "start", "end", "markers", "variance_share", "wppa"]
+    columns = ["response", "chromosome", "start", "end", "lead", "variance_share", "wppa"]
     lines += _text(hits.sort_values("wppa", ascending=False, kind="stable")[columns])
     markers = found.markers[found.markers["q_value"] <= found.fdr]
     lines.append(f"markers at a posterior FDR of {found.fdr:g}: {len(markers)}")

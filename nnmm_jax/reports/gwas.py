@@ -170,11 +170,11 @@ def gwas(
     draws = marker_draws(result, found, activation=activation)
     spiked = may_be_zero(result, draws)
     limit = 1.0 / len(windows) if share is None else share
-    of_responses = {name: value for name, value in spiked.items() if not name.endswith(" (total)")}
+    markers = marker_table(result, draws, places, spiked)
     return Gwas(
-        markers=marker_table(result, draws, places, spiked),
-        windows=window_table(draws, found, windows, places, share=limit),
-        credible_sets=credible_sets(draws, found, windows, places, of_responses),
+        markers=markers,
+        windows=window_table(draws, found, windows, places, markers, share=limit),
+        credible_sets=credible_sets(draws, found, windows, places, spiked),
         paths=path_table(draws, places, spiked),
         mediation=mediation_table(draws, places),
         trait=draws.trait,

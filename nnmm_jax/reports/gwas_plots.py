@@ -30,12 +30,12 @@ def window_manhattan(found: "Gwas") -> Figure:
     matplotlib.figure.Figure
         The trait (by all paths, and directly) and nodes, up to ten panels in all: with more nodes
         those with the clearest peaks. The line is the least WPPA among the hits at the rate of
-        false discoveries; panels without a hit have none.
+        false discoveries; panels without a hit have none. Peaks bear the name of their lead.
     """
-    table = found.windows.assign(at=(found.windows["start"] + found.windows["end"]) / 2)
-    name = table["chromosome"] + ":" + table["start"].map("{:.6g}".format)
+    table = found.windows
+    table = table.assign(at=(table["start"] + table["end"]) / 2, name=table["lead"])
     return _manhattan(
-        table.assign(name=name),
+        table,
         found,
         "wppa",
         f"WPPA of windows of {found.window}: share of {found.draws} draws in which a window "
@@ -119,7 +119,7 @@ def _along(
     at = table["at"].to_numpy(dtype=float)
     by = pd.Series(at).groupby(rank)
     low, length = by.min().to_numpy(), (by.max() - by.min()).to_numpy()
-    width = np.maximum(length, length.max() * 0.02)
+    width = np.maximum(length, length.max() * 0.02 or 1.0)
     gap = 0.01 * width.sum()
     starts = np.cumsum(np.r_[0.0, width + gap])
     names = table["chromosome"].groupby(rank, sort=True).first().tolist()

@@ -25,6 +25,7 @@ def window_table(
     genotypes: FitGenotypes,
     windows: Windows,
     places: pd.DataFrame,
+    markers: pd.DataFrame,
     *,
     share: float | None = None,
 ) -> pd.DataFrame:
@@ -37,6 +38,8 @@ def window_table(
     windows : Windows
     places : pandas.DataFrame
         Of the markers, in the order of the fit.
+    markers : pandas.DataFrame
+        Their pip and mean effect on each response.
     share : float, optional
         Of the genetic variance that a window is to exceed; default 1 / (number of windows).
 
@@ -44,8 +47,9 @@ def window_table(
     -------
     pandas.DataFrame
         response; window, from 1 along the genome; chromosome, start, end, the positions of its
-        first and last marker; markers, their number; variance_share, the posterior mean of
-        the share of the genetic variance (covariances make shares of windows not add up to 1);
+        first and last marker; markers, their number; lead, the one with the largest pip (of
+        equals the largest absolute mean effect); variance_share, the posterior mean of the share
+        of the genetic variance (covariances make shares of windows not add up to 1);
         wppa; wppa_error, its Monte Carlo standard error; q_value, the expected share of false
         discoveries among the windows of this response with at least this WPPA.
     """
@@ -70,6 +74,7 @@ def window_table(
             exceeds = one > limit
             wppa = exceeds.mean(axis=0)
             table = place.assign(
+                lead=_leads(markers[markers["response"] == response], windows),
                 variance_share=one.mean(axis=0),
                 wppa=wppa,
                 wppa_error=_errors(exceeds, draws.chain),
@@ -78,6 +83,16 @@ def window_table(
             table.insert(0, "response", response)
             tables.append(table)
     return pd.concat(tables, ignore_index=True)
+
+
+def _leads(markers: pd.DataFrame, windows: Windows) -> np.ndarray:
+    """Name of the first marker of each window by pip and absolute mean effect."""
+    rows = markers.iloc[windows.order]
+    of_window = np.repeat(
+        np.arange(len(windows)), np.diff(np.r_[windows.starts, len(windows.order)])
+    )
+    order = np.lexsort((-rows["mean"].abs(), -rows["pip"], of_window))
+    return rows["marker"].to_numpy()[order[windows.starts]]
 
 
 def variance_shares(

@@ -1,10 +1,14 @@
 import numpy as np
 import pytest
 
+from nnmm_jax.errors import InputError
+
 COLUMNS = {
     "breeding_values": (
-        "id ebv ebv_sd ebv_mediated ebv_direct ebv_polygenic epv epv_sd y_pred y_pred_sd phenotyped"
+        "id ebv ebv_sd ebv_q05 ebv_q95 reliability ebv_mediated ebv_direct ebv_polygenic "
+        "epv epv_sd y_pred y_pred_sd phenotyped"
     ),
+    "ranking": "rank id ebv ebv_sd p_top expected_rank rank_q05 rank_q95 phenotyped",
     "variance_components": "component mean sd q05 q50 q95",
     "node_effects": "node mean sd pip",
     "marker_effects": "node marker mean sd pip",
@@ -40,6 +44,10 @@ def test_breeding_values_are_moments_of_the_draws(make_result):
     total = (draws["ebv_mediated"] + draws["ebv_direct"]).values.ravel()
     assert row["ebv"] == pytest.approx(total.mean(), rel=1e-5)
     assert row["ebv_sd"] == pytest.approx(total.std(ddof=1), rel=1e-5)
+    low, high = np.quantile(total, (0.05, 0.95))
+    assert (row["ebv_q05"], row["ebv_q95"]) == pytest.approx((low, high), rel=1e-5)
+    genetic = result.posterior["var_genetic_trait"].values.mean(dtype=float)
+    assert row["reliability"] == pytest.approx(1 - total.var(ddof=1) / genetic, rel=1e-4)
     assert row["ebv"] == pytest.approx(row["ebv_mediated"] + row["ebv_direct"], rel=1e-5)
     assert row["epv"] == pytest.approx(draws["epv"].values.mean(), rel=1e-5)
     assert row["y_pred"] == pytest.approx(draws["y_mean"].values.mean(), rel=1e-6)
@@ -97,8 +105,14 @@ def test_variance_components_describe_the_draws(make_result):
 def test_variance_components_follow_groups_and_terms(make_result):
     result = make_result(nodes=2, skip=True, bayesc=True, terms=True, groups=True)
     names = list(result.variance_components()["component"])
-    assert names[:6] == [
+    assert names[:12] == [
         "h2_trait",
+        "h2_mediated",
+        "h2_direct",
+        "h2_polygenic",
+        "share_mediated",
+        "share_direct",
+        "share_polygenic",
         "var_genetic_trait",
         "var_mediated",
         "var_direct",
@@ -115,6 +129,83 @@ def test_variance_components_follow_groups_and_terms(make_result):
     first_of_nodes = names.index("h2_node[omic_0]")
     assert not [name for name in names[:first_of_nodes] if "omic" in name]
     assert all("omic" in name for name in names[first_of_nodes:])
+
+
+def test_reliability_is_undefined_without_genetic_variance(make_result):
+    result = make_result()
+    result.posterior["var_genetic_trait"][:] = 0.0
+    assert result.breeding_values()["reliability"].isna().all()
+
+
+def test_reliabilities_average_to_the_share_of_known_variance(make_result):
+    result = make_result(skip=True)
+    table = result.breeding_values()
+    genetic = result.posterior["var_genetic_trait"].values.mean(dtype=float)
+    known = table["ebv"].var(ddof=0) / genetic  # total variance: between means and around them
+    assert table["reliability"].mean() == pytest.approx(known, abs=0.01)
+
+
+def test_ranking_counts_draws(make_result):
+    result = make_result(skip=True)
+    table = result.ranking(0.2)
+    assert table["rank"].tolist() == list(range(1, 31))
+    assert table["ebv"].is_monotonic_decreasing
+    draws = (result.posterior["ebv_mediated"] + result.posterior["ebv_direct"]).squeeze("trait")
+    ranks = draws.values.reshape(-1, 30)
+    ranks = (ranks[:, None, :] > ranks[:, :, None]).sum(axis=2) + 1  # those above, and itself
+    ids = result.posterior["individual"].values.tolist()
+    for row in table.iloc[[0, 5, 15, 29]].itertuples():
+        own = ranks[:, ids.index(row.id)]
+        assert row.p_top == pytest.approx((own <= 6).mean())
+        assert row.expected_rank == pytest.approx(own.mean())
+        assert (row.rank_q05, row.rank_q95) == tuple(np.quantile(own, (0.05, 0.95)))
+    assert table["p_top"].sum() == pytest.approx(6.0)
+
+
+def test_ranking_of_lowest_is_the_other_way_round(make_result):
+    result = make_result()
+    high, low = result.ranking(0.5), result.ranking(0.5, highest=False)
+    assert low["id"].tolist() == high["id"].tolist()[::-1]
+    merged = high.merge(low, on="id", suffixes=("", "_low"))
+    np.testing.assert_allclose(merged["p_top"] + merged["p_top_low"], 1.0)
+    np.testing.assert_allclose(merged["expected_rank"] + merged["expected_rank_low"], 31.0)
+
+
+@pytest.mark.parametrize("top", [0.0, 1.0, -1.0, float("nan")])
+def test_ranking__raises_on_an_impossible_share(make_result, top):
+    with pytest.raises(InputError, match="top: expected a share between 0 and 1"):
+        make_result().ranking(top)
+
+
+def test_shares_of_the_trait_are_of_the_draws(make_result):
+    result = make_result(skip=True, terms=True)
+    table = result.variance_components().set_index("component")
+    draws = result.posterior
+    total = draws["var_genetic_trait"] / draws["h2_trait"]
+    parts = {name: draws[f"var_{name}"] for name in ("mediated", "direct", "polygenic")}
+    for name, part in parts.items():
+        assert table.loc[f"h2_{name}", "mean"] == pytest.approx(
+            float((part / total).mean()), rel=1e-4
+        )
+        share = part / sum(parts.values())
+        assert table.loc[f"share_{name}", "mean"] == pytest.approx(float(share.mean()), rel=1e-4)
+
+
+def test_shares_leave_out_parts_that_the_model_lacks(make_result):
+    names = set(make_result().variance_components()["component"])
+    assert "h2_mediated" in names
+    assert not names & {"h2_direct", "h2_polygenic", "share_mediated"}
+    direct = make_result(layer=False, skip=True).variance_components()["component"].tolist()
+    assert direct[:2] == ["h2_trait", "h2_direct"]
+    assert "h2_mediated" not in direct
+
+
+def test_shares_are_zero_without_genetic_variance(make_result):
+    result = make_result(skip=True)
+    for name in ("var_genetic_trait", "var_mediated", "var_direct", "h2_trait"):
+        result.posterior[name][:] = 0.0
+    table = result.variance_components().set_index("component")
+    assert (table.loc[["h2_mediated", "share_direct"], "mean"] == 0.0).all()
 
 
 def test_node_effects_pip(make_result):
