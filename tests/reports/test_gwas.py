@@ -88,8 +88,9 @@ def test_figures_have_a_panel_a_response(found):
         "y (total)", "y (direct)", "omic_0", "omic_1", "omic_2",
     ]  # fmt: skip
     assert panels(figures["manhattan_markers"]) == ["y (direct)", "omic_0", "omic_1", "omic_2"]
+    bottom = figures["manhattan_windows"].axes[-1]
+    assert [one.get_text() for one in bottom.get_xticklabels()] == ["2", "10"]
     axes = figures["manhattan_windows"].axes[2]
-    assert [one.get_text() for one in axes.get_xticklabels()] == ["2", "10"]
     assert "FDR 5%" in [text.get_text() for text in axes.texts]
 
 
