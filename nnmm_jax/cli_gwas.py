@@ -124,5 +124,9 @@ def _text(table: Any) -> list[str]:
     """First rows of a table as indented lines."""
     if not len(table):
         return []
-    text = table.head(_MOST_LINES).to_string(index=False, float_format="{:.4g}".format)
+    places = table.columns.intersection(["position", "start", "end"])
+    shown = table.head(_MOST_LINES).assign(
+        **{name: table[name].map("{:.10g}".format) for name in places}
+    )
+    text = shown.to_string(index=False, float_format="{:.4g}".format)
     return [f"  {line}" for line in text.splitlines()]

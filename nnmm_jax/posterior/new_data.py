@@ -107,16 +107,16 @@ def read_fit_markers(
     markers = result.constant_data["marker"].values.astype(str)
     dosages = read_dosages(source, id_column=id_column, only=set(markers))
     columns = pd.Index(dosages.markers, dtype=object)
-    lacking = markers[~np.isin(markers, columns)]
-    if len(lacking):
+    at = columns.get_indexer(pd.Index(markers, dtype=object))
+    if (at < 0).any():
         raise InputError(
             f"{name}: expected all {len(markers)} markers of the fit, found none of "
-            f"{shortlist(lacking)}; add them, with empty cells where they were not genotyped"
+            f"{shortlist(markers[at < 0])}; add them, with empty cells where they were not "
+            "genotyped"
         )
     ignored = len(columns) - len(markers) + dosages.n_ignored
     codes, places = dosages.codes, dosages.places
-    if not np.array_equal(columns, markers):  # taking columns copies the array
-        at = columns.get_indexer(markers)
+    if not np.array_equal(at, np.arange(len(columns))):  # taking columns copies the array
         codes = codes[:, at]
         places = None if places is None else places.iloc[at].reset_index(drop=True)
     return Dosages(codes, dosages.ids, tuple(markers.tolist()), places, ignored)

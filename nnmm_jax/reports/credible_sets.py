@@ -1,5 +1,7 @@
 """Small sets of linked markers that hold an effect with high probability."""
 
+from functools import lru_cache
+
 import numpy as np
 import pandas as pd
 
@@ -11,6 +13,7 @@ LEVEL = 0.95
 LEAST_R2 = 0.25  # with the lead marker, of the markers of a locus
 MAX_SIZE = 50  # a set of more markers says little of where the effect is
 MAX_BACKGROUND = 0.5
+_PART, _PARTS_KEPT = 256, 256  # markers whose linkage is computed together, and what is kept of it
 REACH = 250  # markers on either side of the lead that are looked at
 COLUMNS = (
     *("response", "set", "chromosome", "start", "end", "lead", "lead_probability", "size"),
@@ -61,11 +64,12 @@ def credible_sets(
     """
     rows: list[dict[str, object]] = []
     rank = chromosome_ranks(places["chromosome"].to_numpy())[windows.order]
+    linkage = _Linkage(genotypes, windows.order)
     for response in draws.responses:
         if not spiked.get(response, False):
             continue
         nonzero = draws.effects(response)[:, windows.order] != 0
-        found = _loci(nonzero, genotypes, windows.order, rank, level)
+        found = _loci(nonzero, linkage, rank, level)
         average = float(nonzero.mean())
         for number, (members, probability) in enumerate(found, start=1):
             background = 1.0 - (1.0 - average) ** len(members)
@@ -85,12 +89,39 @@ def credible_sets(
     return table
 
 
+class _Linkage:
+    """Squared correlations of markers with their neighbours, computed for some at a time.
+
+    Parameters
+    ----------
+    genotypes : FitGenotypes
+    order : (marker,) int
+        Along the genome.
+    """
+
+    def __init__(self, genotypes: FitGenotypes, order: np.ndarray) -> None:
+        self._genotypes, self._order = genotypes, order
+        self._part = lru_cache(maxsize=_PARTS_KEPT)(self._compute)
+
+    def with_marker(self, lead: int, near: np.ndarray) -> np.ndarray:
+        """Of a place in the order with places at most ``REACH`` away."""
+        part = lead // _PART
+        values = self._part(part)
+        start = max(0, part * _PART - REACH)
+        return np.asarray(values[lead - part * _PART, near - start])
+
+    def _compute(self, part: int) -> np.ndarray:
+        """Of the markers of a part with those from ``REACH`` before to ``REACH`` after it."""
+        first = part * _PART
+        start, end = max(0, first - REACH), first + _PART + REACH
+        values = self._genotypes.centred(self._order[start:end]).astype(np.float32)
+        values /= np.sqrt((values**2).sum(axis=0))
+        own = values[:, first - start : first - start + _PART]
+        return np.asarray((own.T @ values) ** 2)
+
+
 def _loci(
-    nonzero: np.ndarray,
-    genotypes: FitGenotypes,
-    order: np.ndarray,
-    rank: np.ndarray,
-    level: float,
+    nonzero: np.ndarray, linkage: _Linkage, rank: np.ndarray, level: float
 ) -> list[tuple[np.ndarray, float]]:
     """Sets as places in the order of the genome, with their probabilities; by lead."""
     pip = nonzero.mean(axis=0)
@@ -106,10 +137,7 @@ def _loci(
         near = near[free[near] & (rank[near] == rank[lead]) & (pip[near] > 0)]
         if pip[near].sum() < level:
             continue
-        values = genotypes.centred(order[near])
-        alone = values[:, np.searchsorted(near, lead)]
-        r2 = (alone @ values) ** 2 / ((alone @ alone) * (values**2).sum(axis=0))
-        locus = near[r2 >= LEAST_R2]
+        locus = near[linkage.with_marker(int(lead), near) >= LEAST_R2]
         members = _cover(nonzero[:, locus], level)
         if members is None:
             continue

@@ -38,8 +38,8 @@ def window_manhattan(found: "Gwas") -> Figure:
         table,
         found,
         "wppa",
-        f"WPPA of windows of {found.window}: share of {found.draws} draws in which a window "
-        f"explains more than {found.share:.2%} of the genetic variance",
+        f"WPPA, windows of {found.window}: share of {found.draws} draws in which the window "
+        f"explains more than {found.share:.2g} of the genetic variance",
         "WPPA",
     )
 
@@ -73,7 +73,7 @@ def _manhattan(table: pd.DataFrame, found: "Gwas", column: str, title: str, ylab
         tidy(axes, short(response, 60), "", ylabel)
     panels[-1].set_xlabel("chromosome", fontsize=9)
     left_out = table["response"].nunique() - len(responses)
-    more = f"; {left_out} responses with lower peaks are not shown" if left_out else ""
+    more = f"\n{left_out} responses with lower peaks are not shown" if left_out else ""
     figure.suptitle(f"{title}{more}", x=0.01, ha="left", fontsize=10)
     return figure
 

@@ -17,6 +17,7 @@ from nnmm_jax.posterior.marker_draws import MarkerDraws
 from nnmm_jax.reports.fdr import q_values
 from nnmm_jax.reports.windows import Windows
 
+_MARKERS = 512  # whose dosages are decoded at a time, or those of a window that has more
 _AT_A_TIME = 2**25  # values of individuals in all draws of some responses, in single precision
 
 
@@ -114,18 +115,24 @@ def variance_shares(
     members
         Markers of each window; together all markers.
     """
-    effects = np.stack([draws.effects(one) for one in responses]).astype(np.float32)
-    flat = effects.reshape(-1, effects.shape[2])
+    ends = np.cumsum([len(one) for one in members])
+    order = np.concatenate(members)
+    effects = np.stack([draws.effects(one)[:, order] for one in responses]).astype(np.float32)
+    flat = effects.reshape(-1, len(order))
     n = len(genotypes.codes)
     total = np.zeros((len(flat), n), np.float32)
     explained = np.empty((len(flat), len(members)))
-    for number, markers in enumerate(members):
-        values = genotypes.centred(markers).astype(np.float32)
-        some = flat[:, markers]
-        total += some @ values.T
-        # The cross-products of a window's markers are smaller than the values of all individuals.
-        cross = values.T @ values / n
-        explained[:, number] = np.einsum("sj,sj->s", some @ cross, some)
+    # Several windows at a time: products with few markers would mostly move memory.
+    for some in np.split(np.arange(len(members)), np.flatnonzero(np.diff(ends // _MARKERS)) + 1):
+        first, last = ends[some[0]] - len(members[some[0]]), ends[some[-1]]
+        values = genotypes.centred(order[first:last]).astype(np.float32)
+        total += flat[:, first:last] @ values.T
+        for window in some:
+            start, end = ends[window] - len(members[window]), ends[window]
+            part, dosages = flat[:, start:end], values[:, start - first : end - first]
+            # The cross-products of a window's markers are smaller than all values.
+            cross = dosages.T @ dosages / n
+            explained[:, window] = np.einsum("sj,sj->s", part @ cross, part)
     variance = total.var(axis=1, dtype=np.float64)[:, None]
     found = np.divide(explained, variance, out=np.zeros_like(explained), where=variance > 0)
     return found.reshape(*effects.shape[:2], len(members))
