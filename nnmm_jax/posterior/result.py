@@ -104,8 +104,10 @@ class FitResult:
         return _tables().breeding_values(self)
 
     def ranking(self, top: float = 0.1, *, highest: bool = True) -> pd.DataFrame:
-        """Ranks with their certainty; see :func:`nnmm_jax.reports.tables.ranking`."""
-        return _tables().ranking(self, top, highest=highest)
+        """Ranks with their certainty; see :func:`nnmm_jax.reports.ranking.ranking`."""
+        from nnmm_jax.reports.ranking import ranking
+
+        return ranking(self, top, highest=highest)
 
     def variance_components(self) -> pd.DataFrame:
         """Variances and shares; see :func:`nnmm_jax.reports.tables.variance_components`."""

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nnmm_jax.errors import InputError
 from nnmm_jax.posterior.diagnostics import components, of_nodes, scalars, total_ebv
 from nnmm_jax.posterior.result import FitResult
+from nnmm_jax.reports.shares import variance_shares
 
 _SAMPLE = ("chain", "draw")
 
@@ -70,7 +70,8 @@ def variance_components(result: FitResult) -> pd.DataFrame:
     pandas.DataFrame
         component (``h2_trait``, ``var_mediated``, ``h2_node[omic_1]``, ...), mean, sd, q05, q50,
         q95. pi is the probability of a ZERO effect. The scale of a latent node is a convention.
-        Shares of the trait's variance follow ``h2_trait``, see :func:`variance_shares`.
+        Shares of the trait's variance follow ``h2_trait``, see
+        :func:`nnmm_jax.reports.shares.variance_shares`.
     """
     rows = [
         {"component": component, **_describe(draws)}
@@ -81,90 +82,6 @@ def variance_components(result: FitResult) -> pd.DataFrame:
         {"component": name, **_describe(draws)} for name, draws in variance_shares(result).items()
     ]
     return pd.DataFrame([*rows[:1], *shares, *rows[1:]])
-
-
-def variance_shares(result: FitResult) -> dict[str, np.ndarray]:
-    """Draws of the shares that the parts of the genetic value have.
-
-    Parameters
-    ----------
-    result : FitResult
-        A fit of one trait.
-
-    Returns
-    -------
-    dict of str to (chain, draw) array
-        ``h2_mediated``, ``h2_direct``, ``h2_polygenic``: shares of the trait's variance, as in
-        h2_trait; parts that the model does not have are absent. ``share_mediated``,
-        ``share_direct``, ``share_polygenic``, where there are several: shares of the sum of their
-        variances. All are 0 in draws without genetic variance.
-    """
-    draws = result.posterior.squeeze("trait").transpose("chain", "draw", ...)
-    has = {
-        "mediated": "h2_node" in draws,
-        "direct": "ebv_direct" in draws,
-        "polygenic": "ebv_polygenic" in draws,
-    }
-    parts = {
-        name: draws[f"var_{name}"].values.astype(float) for name, there in has.items() if there
-    }
-    genetic, h2 = (draws[name].values.astype(float) for name in ("var_genetic_trait", "h2_trait"))
-    # Of a draw without genetic variance every part is 0.
-    inverse = np.divide(h2, genetic, out=np.zeros_like(h2), where=genetic > 0)
-    found = {f"h2_{name}": part * inverse for name, part in parts.items()}
-    if len(parts) > 1:
-        total = sum(parts.values(), start=np.zeros_like(h2))
-        for name, part in parts.items():
-            share = np.divide(part, total, out=np.zeros_like(total), where=total > 0)
-            found[f"share_{name}"] = share
-    return found
-
-
-def ranking(result: FitResult, top: float = 0.1, *, highest: bool = True) -> pd.DataFrame:
-    """Individuals ranked by breeding value, and how certain their ranks are.
-
-    Parameters
-    ----------
-    result : FitResult
-        A fit of one trait.
-    top : float
-        Share of the individuals that counts as the top, at least one of them.
-    highest : bool
-        Whether the highest breeding values are the best; else the lowest.
-
-    Returns
-    -------
-    pandas.DataFrame
-        rank, by posterior mean EBV, 1 is the best; id; ebv, ebv_sd; p_top, the probability of being
-        among the top share, that is the share of draws in which it is; expected_rank, the mean of
-        its ranks in the draws, rank_q05, rank_q95; phenotyped. Best first.
-
-    Raises
-    ------
-    InputError
-        If ``top`` is not between 0 and 1.
-    """
-    if not 0 < top < 1:
-        raise InputError(f"top: expected a share between 0 and 1, found {top!r}")
-    draws = result.posterior.squeeze("trait")
-    ebv = total_ebv(draws).transpose("chain", "draw", "individual")
-    values = ebv.values.reshape(-1, ebv.sizes["individual"])
-    ranks = np.empty(values.shape, np.int32)
-    places = np.arange(1, values.shape[1] + 1, dtype=np.int32)
-    for draw, value in zip(ranks, values, strict=True):
-        draw[np.argsort(-value if highest else value, kind="stable")] = places
-    count = max(1, round(top * values.shape[1]))
-    low, high = np.quantile(ranks, (0.05, 0.95), axis=0)
-    table = breeding_values(result)[["id", "ebv", "ebv_sd", "phenotyped"]].assign(
-        p_top=(ranks <= count).mean(axis=0),
-        expected_rank=ranks.mean(axis=0),
-        rank_q05=low,
-        rank_q95=high,
-    )
-    table = table.sort_values("ebv", ascending=not highest, ignore_index=True, kind="stable")
-    table.insert(0, "rank", np.arange(1, len(table) + 1))
-    first = ["rank", "id", "ebv", "ebv_sd", "p_top", "expected_rank", "rank_q05", "rank_q95"]
-    return table[[*first, "phenotyped"]]
 
 
 def node_effects(result: FitResult) -> pd.DataFrame:

@@ -77,3 +77,14 @@ def test_read__says_that_the_other_allele_is_counted(case):
 def test_read__raises_without_markers(make_result):
     with pytest.raises(InputError, match="the fit has no markers"):
         read_fit_genotypes(make_result())
+
+
+def test_places_are_those_of_the_markers_of_the_fit(case):
+    result, dosages = case
+    order = [4, 0, 1, 2, 5, 3]
+    codes = np.column_stack([dosages.codes[:, order], np.ones(20, dtype=np.int8)])
+    names = (*(dosages.markers[j] for j in order), "other")
+    places = pd.DataFrame({"chromosome": "1", "position": [40, 0, 10, 20, 50, 30, 99]})
+    found = read_fit_genotypes(result, Dosages(codes, dosages.ids, names, places))
+    np.testing.assert_array_equal(found.codes, dosages.codes)
+    assert found.places["position"].tolist() == [0, 10, 20, 30, 40, 50]

@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 
-from nnmm_jax.errors import InputError
-
 COLUMNS = {
     "breeding_values": (
         "id ebv ebv_sd ebv_q05 ebv_q95 reliability ebv_mediated ebv_direct ebv_polygenic "
@@ -143,69 +141,6 @@ def test_reliabilities_average_to_the_share_of_known_variance(make_result):
     genetic = result.posterior["var_genetic_trait"].values.mean(dtype=float)
     known = table["ebv"].var(ddof=0) / genetic  # total variance: between means and around them
     assert table["reliability"].mean() == pytest.approx(known, abs=0.01)
-
-
-def test_ranking_counts_draws(make_result):
-    result = make_result(skip=True)
-    table = result.ranking(0.2)
-    assert table["rank"].tolist() == list(range(1, 31))
-    assert table["ebv"].is_monotonic_decreasing
-    draws = (result.posterior["ebv_mediated"] + result.posterior["ebv_direct"]).squeeze("trait")
-    ranks = draws.values.reshape(-1, 30)
-    ranks = (ranks[:, None, :] > ranks[:, :, None]).sum(axis=2) + 1  # those above, and itself
-    ids = result.posterior["individual"].values.tolist()
-    for row in table.iloc[[0, 5, 15, 29]].itertuples():
-        own = ranks[:, ids.index(row.id)]
-        assert row.p_top == pytest.approx((own <= 6).mean())
-        assert row.expected_rank == pytest.approx(own.mean())
-        assert (row.rank_q05, row.rank_q95) == tuple(np.quantile(own, (0.05, 0.95)))
-    assert table["p_top"].sum() == pytest.approx(6.0)
-
-
-def test_ranking_of_lowest_is_the_other_way_round(make_result):
-    result = make_result()
-    high, low = result.ranking(0.5), result.ranking(0.5, highest=False)
-    assert low["id"].tolist() == high["id"].tolist()[::-1]
-    merged = high.merge(low, on="id", suffixes=("", "_low"))
-    np.testing.assert_allclose(merged["p_top"] + merged["p_top_low"], 1.0)
-    np.testing.assert_allclose(merged["expected_rank"] + merged["expected_rank_low"], 31.0)
-
-
-@pytest.mark.parametrize("top", [0.0, 1.0, -1.0, float("nan")])
-def test_ranking__raises_on_an_impossible_share(make_result, top):
-    with pytest.raises(InputError, match="top: expected a share between 0 and 1"):
-        make_result().ranking(top)
-
-
-def test_shares_of_the_trait_are_of_the_draws(make_result):
-    result = make_result(skip=True, terms=True)
-    table = result.variance_components().set_index("component")
-    draws = result.posterior
-    total = draws["var_genetic_trait"] / draws["h2_trait"]
-    parts = {name: draws[f"var_{name}"] for name in ("mediated", "direct", "polygenic")}
-    for name, part in parts.items():
-        assert table.loc[f"h2_{name}", "mean"] == pytest.approx(
-            float((part / total).mean()), rel=1e-4
-        )
-        share = part / sum(parts.values())
-        assert table.loc[f"share_{name}", "mean"] == pytest.approx(float(share.mean()), rel=1e-4)
-
-
-def test_shares_leave_out_parts_that_the_model_lacks(make_result):
-    names = set(make_result().variance_components()["component"])
-    assert "h2_mediated" in names
-    assert not names & {"h2_direct", "h2_polygenic", "share_mediated"}
-    direct = make_result(layer=False, skip=True).variance_components()["component"].tolist()
-    assert direct[:2] == ["h2_trait", "h2_direct"]
-    assert "h2_mediated" not in direct
-
-
-def test_shares_are_zero_without_genetic_variance(make_result):
-    result = make_result(skip=True)
-    for name in ("var_genetic_trait", "var_mediated", "var_direct", "h2_trait"):
-        result.posterior[name][:] = 0.0
-    table = result.variance_components().set_index("component")
-    assert (table.loc[["h2_mediated", "share_direct"], "mean"] == 0.0).all()
 
 
 def test_node_effects_pip(make_result):
