@@ -24,8 +24,10 @@ from nnmm_jax.cli_flags import (
     network_of,
     read_data,
 )
+from nnmm_jax.cli_gwas import add_gwas
 from nnmm_jax.cli_plan import add_plan, add_sampler_flags
 from nnmm_jax.cli_predict import add_predict
+from nnmm_jax.cli_summary import add_summary
 from nnmm_jax.errors import InputError, shortlist
 from nnmm_jax.folders import check_new_file, replacing
 from nnmm_jax.threads import use_threads
@@ -78,7 +80,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = Parser(
         prog="nnmm",
-        usage="nnmm [-h] [--version] {fit,plan,predict,prior,check,convert,simulate} ...",
+        usage="nnmm [-h] [--version] {fit,plan,summary,gwas,predict,prior,check,convert,simulate} "
+        "...",
         description="Mixed-effect neural networks: genotypes -> omics -> phenotype.",
         epilog="nnmm COMMAND --help tells more about a command.",
         allow_abbrev=False,
@@ -88,10 +91,12 @@ def build_parser() -> argparse.ArgumentParser:
         dest="command",
         prog="nnmm",
         required=True,
-        metavar="{fit,plan,predict,prior,check,convert,simulate}",
+        metavar="{fit,plan,summary,gwas,predict,prior,check,convert,simulate}",
     )
     _add_fit(commands)
     add_plan(commands)
+    add_summary(commands)
+    add_gwas(commands)
     add_predict(commands)
     _add_prior(commands)
     add_check(commands)

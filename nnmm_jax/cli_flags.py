@@ -5,6 +5,7 @@ JAX and the other heavy imports are inside the functions that need them.
 
 import argparse
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnmm_jax.cli_quality import add_quality_flags, quality_of
@@ -374,6 +375,8 @@ def files_of(options: argparse.Namespace) -> dict[str, object]:
     files = {name: getattr(options, name) for name in _FILES}
     code = options.network or (options.activation if ":" in options.activation else None)
     return files | {
+        "folder": str(Path.cwd()),  # that names of files are relative to
+        "id_column": options.id_column,
         "relationships": matrices,
         "cis_window": options.cis_window,
         "code": code,

@@ -1,14 +1,18 @@
 import atexit
+import dataclasses
 import os
 import sys
 import tempfile
 from collections.abc import Callable
 from importlib import metadata
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
+from nnmm_jax.data.dosages import Dosages
 from nnmm_jax.posterior.result import FitResult
 
 
@@ -20,12 +24,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if "PYTEST_XDIST_WORKER" in os.environ:
         return  # its environment is that of its parent
-    if config.option.markexpr == "not statistical":
-        flags = "--xla_backend_optimization_level=0"
+    level = "xla_backend_optimization_level"
+    given = os.environ.get("XLA_FLAGS", "")
+    if config.option.markexpr == "not statistical" and level not in given:
+        flags = f"{given} --{level}=0"
         version = tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2])
         if version < (0, 12):  # later ones do not know it, and would stop there
             flags += " --xla_cpu_use_fusion_emitters=false"
-        os.environ.setdefault("XLA_FLAGS", flags)
+        os.environ["XLA_FLAGS"] = flags
     folder = tempfile.TemporaryDirectory(prefix="nnmm_jax_compiled_")
     atexit.register(folder.cleanup)
     os.environ["NNMM_JAX_CACHE"] = folder.name
@@ -181,12 +187,110 @@ def build_result(
     return FitResult(*(dataset(group) for group in groups), run)
 
 
+CHAINS, KEPT = 4, 10  # chains, and draws of each of which all marker effects are kept
+
+
+class GwasCase(NamedTuple):
+    """A result with draws of all marker effects, and the genotypes and map that go with it."""
+
+    result: FitResult
+    genotypes: Dosages
+    map: pd.DataFrame
+
+
+def build_case(
+    *,
+    skip: bool = True,
+    layer: bool = True,
+    bayesc: bool = True,
+    latent: int = 0,
+    activation: str = "linear",
+    individuals: int = 60,
+    markers: int = 24,
+) -> GwasCase:
+    """Sparse independent draws on two chromosomes; the first node has one effect in every draw."""
+    rng = np.random.default_rng(3)
+    result = build_result(
+        individuals=individuals, nodes=3, latent=latent, markers=markers, bayesc=bayesc,
+        skip=skip, layer=layer, draws=25 * KEPT,
+    )  # fmt: skip
+    codes = rng.integers(0, 3, (individuals, markers)).astype(np.int8)
+    codes[:, 1::4] = codes[:, ::4]  # every fourth has a neighbour in linkage
+    codes[::7, 1::4] = rng.integers(0, 3, codes[::7, 1::4].shape)
+    codes[3, 5] = -1
+    seen = np.where(codes < 0, np.nan, codes)
+    nodes = result.constant_data.sizes["node"]
+    samples, some = CHAINS * KEPT, rng.random
+
+    def sparse(*shape: int) -> np.ndarray:
+        values = rng.normal(size=(samples, *shape, markers))
+        kept = some(values.shape) < 0.2 if bayesc else np.ones(values.shape, dtype=bool)
+        return np.where(kept, values, 0.0).astype(np.float32)
+
+    chain = np.repeat(np.arange(CHAINS), KEPT)
+    draw = np.tile(np.arange(24, 25 * KEPT, 25), CHAINS)
+    parts: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
+        "from_chain": (("sample",), chain),
+        "from_draw": (("sample",), draw),
+        "trait_base": (("sample",), np.zeros(samples, np.float32)),
+    }
+    constant = {
+        "marker_dosage": (("marker",), np.nanmean(seen, axis=0)),
+        "trait_mean": (("trait",), np.array([50.0])),
+        "trait_sd": (("trait",), np.array([2.0])),
+        "node_mean": (("node",), np.linspace(1.0, 2.0, nodes)),
+        "node_sd": (("node",), np.linspace(0.5, 3.0, nodes)),
+    }
+    if layer:
+        effect = sparse(nodes)
+        effect[:, 0, 4] = 2.0 + rng.normal(size=samples) * 0.1
+        of_draws = result.posterior["node_effect"].values[chain, draw, :, 0]
+        parts |= {
+            "marker_effect": (("sample", "node", "marker"), effect),
+            "node_effect": (("sample", "node"), of_draws.astype(np.float32)),
+            "node_base": (("sample", "node"), rng.normal(1.5, 0.3, (samples, nodes))),
+            "var_residual_node": (("sample", "node"), rng.gamma(5.0, 0.1, (samples, nodes))),
+        }
+    if skip:
+        parts["skip_effect"] = (("sample", "marker"), sparse())
+    names = {name: result.moments[name].values for name in ("marker", "node") if name in
+             result.moments.coords}  # fmt: skip
+    names["marker"] = np.array([f"snp{i}" for i in range(markers)])
+    parameters = xr.Dataset(parts, {key: names[key] for key in names if key != "node" or layer})
+    term = {"name": "RR-BLUP"}
+    settings = {
+        "activation": activation, "marker_prior": term, "skip_prior": term, "blocks": [],
+        "random_omics": [], "random_trait": [],
+    }  # fmt: skip
+    result = dataclasses.replace(
+        result,
+        parameters=parameters,
+        constant_data=result.constant_data.assign(constant).assign_coords(marker=names["marker"]),
+        run={**result.run, "settings": {**result.run["settings"], **settings}},
+    )
+    ids = tuple(result.posterior["individual"].values.tolist())
+    places = pd.DataFrame(
+        {
+            "marker": names["marker"],
+            "chromosome": np.where(np.arange(markers) < markers // 2, "2", "10"),
+            "position": np.tile(np.arange(markers // 2) * 100.0, 2),
+        }
+    )
+    return GwasCase(result, Dosages(codes, ids, tuple(names["marker"].tolist())), places)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _forget_compiled_code():
     """Drop compiled programs after each module: they add up to gigabytes."""
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
+
+
+@pytest.fixture(scope="session")
+def make_case() -> Callable[..., GwasCase]:
+    """Builder of cases, see :func:`build_case`."""
+    return build_case
 
 
 @pytest.fixture(scope="session")

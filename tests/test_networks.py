@@ -7,6 +7,8 @@ import pytest
 
 import nnmm_jax as nm
 from nnmm_jax import cli
+from nnmm_jax.posterior.fit_genotypes import read_fit_genotypes
+from nnmm_jax.posterior.marker_draws import marker_draws
 
 SHORT = {"warmup": 20, "samples": 30, "chains": 2, "seed": 1, "progress": False}
 SIZES = nm.SimulationSettings(individuals=60, markers=40, omics=4)
@@ -103,6 +105,17 @@ def test_latent_nodes_are_not_judged_and_the_summary_says_so(blocks):
     assert np.isnan(summary.loc["node_effect[hidden1]", "r_hat"])
     assert summary.loc["node_effect[omics1]", "identified"]
     assert np.isfinite(summary.loc["node_effect[omics1]", "r_hat"])
+
+
+def test_draws_of_marker_effects_are_those_of_the_reported_draws(blocks, simulated):
+    genotypes = read_fit_genotypes(blocks, simulated.dataset())
+    draws = marker_draws(blocks, genotypes)
+    chain, draw = (blocks.parameters[name].values for name in ("from_chain", "from_draw"))
+    variances = blocks.posterior["var_genetic_node"].values[chain, draw]
+    by_hand = (draws.on_nodes @ genotypes.centred(slice(None)).T).var(axis=2)
+    np.testing.assert_allclose(by_hand, variances, rtol=2e-3)  # latent nodes are in their order
+    effects = blocks.posterior["node_effect"].values[chain, draw, :, 0]
+    np.testing.assert_array_equal(np.sign(draws.slope), np.sign(effects))  # tanh only rises
 
 
 def test_results_of_blocks_survive_the_disk(blocks, tmp_path):

@@ -13,7 +13,12 @@ from nnmm_jax import cli
 from nnmm_jax.inference.snapshot import LEAST_COUNT, MAX_BYTES
 from nnmm_jax.network.priors import PRIORS, RRBLUP, BayesA
 from nnmm_jax.posterior.forward import Summaries
+from nnmm_jax.reports import credible_sets
 from nnmm_jax.reports.folder import TABLES
+from nnmm_jax.reports.gwas import TABLES as ASSOCIATION
+from nnmm_jax.reports.gwas import WINDOW
+from nnmm_jax.reports.paths import MOST_PATHS
+from nnmm_jax.reports.windows import LEAST_R2
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -60,6 +65,10 @@ def test_code_runs_in_the_order_of_the_page(tmp_path, monkeypatch, capsys):
     assert set(names["model"].network.marker_prior) == {"first", "rest"}
     assert "ebv_sd" in printed
     assert "h2_trait" in printed
+    assert "convergence: not converged" in printed
+    assert "windows at a posterior FDR of 0.05" in printed
+    assert set(Path("results/gwas").glob("*.csv"))
+    assert len(names["figures"]) == 2
     assert names["again"].run["seed"] == 1
     assert len(names["table"]) == names["hidden"].sum()
     assert names["table"]["observed"].notna().any()
@@ -83,6 +92,36 @@ def test_columns_and_options_of_predictions(capsys):
     assert set(re.findall(r"--[a-z]+", section)) <= known
     assert f"above {MAX_BYTES // 2**20} MB" in section
     assert f"({LEAST_COUNT} draws" in section
+
+
+@pytest.mark.parametrize("name", ASSOCIATION)
+def test_columns_are_those_of_the_association(make_case, name):
+    case = make_case()
+    table = getattr(case.result.gwas(case.genotypes, case.map), name)
+    rows = re.search(rf"\| `{name}.csv` \| meaning \|\n\|---\|---\|\n((?:\|.*\n)+)", README).group(
+        1
+    )
+    documented = [re.findall(r"`(\w+)`", row.split("|")[1]) for row in rows.splitlines()]
+    assert {column for row in documented for column in row} == set(table.columns)
+
+
+def test_limits_of_the_association():
+    section = README.split("## Association", 1)[1].split("\n## ", 1)[0]
+    for text in (
+        f"(r² ≥ {credible_sets.LEAST_R2} with", f"{credible_sets.LEVEL} or more",
+        f"sets above {credible_sets.MAX_BACKGROUND}, or of more than {credible_sets.MAX_SIZE} m",
+        f"the {MOST_PATHS} clearest", f"windows are of `{WINDOW}`", f"`LD {LEAST_R2}`",
+    ):  # fmt: skip
+        assert text in section
+
+
+def test_options_of_the_association_and_the_summary(capsys):
+    for name, heading in (("gwas", "## Association"), ("summary", "`nnmm summary` prints")):
+        section = README.split(heading, 1)[1].split("\n## ", 1)[0]
+        with pytest.raises(SystemExit, match="0"):
+            cli.main([name, "--help"])
+        known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) | {"--node-prior"}
+        assert set(re.findall(r"--[a-z][a-z-]+", section)) <= known
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from nnmm_jax.network.activations import Activation, Units
+from nnmm_jax.network.activations import Activation, Theta, Units
 
 # Variables of ``FitResult.parameters``; those that a model does not have are absent.
 Samples: TypeAlias = dict[str, Array]
@@ -56,16 +56,7 @@ def forward(
     direct = dosages @ sample["skip_effect"] if "skip_effect" in sample else zero
     if "node_base" not in sample:
         return Forward(zero, direct, zero, zero)
-    theta = {
-        name.removeprefix("theta_"): value
-        for name, value in sample.items()
-        if name.startswith("theta_")
-    }
-    w = jnp.ones(1, zero.dtype) if activation.combines else sample["node_effect"]
-    mean = jnp.broadcast_to(sample["node_base"][:, None], z.shape)
-    if "marker_effect" in sample:
-        mean = mean + sample["marker_effect"] @ dosages.T
-    sd = jnp.sqrt(sample["var_residual_node"])[:, None]
+    theta, w, mean, sd = _nodes_of(sample, dosages, activation)
     mediated = w @ activation.expected_features(mean, sd, theta, units)
     missing = jnp.isnan(z)
     centre, spread = jnp.where(missing, mean, z), jnp.where(missing, sd, 0.0)
@@ -79,6 +70,58 @@ def forward(
 
     variance = lax.fori_loop(0, noise.shape[0], add, zero) / noise.shape[0]
     return Forward(mediated, direct, total, variance)
+
+
+class _Nodes(NamedTuple):
+    """Theta, node effects, and mean (node, individual) and sd (node, 1) given the genotype."""
+
+    theta: Theta
+    effects: Array
+    mean: Array
+    sd: Array
+
+
+def _nodes_of(sample: Samples, dosages: Array, activation: Activation) -> _Nodes:
+    theta = {
+        name.removeprefix("theta_"): value
+        for name, value in sample.items()
+        if name.startswith("theta_")
+    }
+    base = sample["node_base"][:, None]
+    mean = jnp.broadcast_to(base, (base.shape[0], dosages.shape[0]))
+    if "marker_effect" in sample:
+        mean = mean + sample["marker_effect"] @ dosages.T
+    effects = jnp.ones(1, mean.dtype) if activation.combines else sample["node_effect"]
+    return _Nodes(theta, effects, mean, jnp.sqrt(sample["var_residual_node"])[:, None])
+
+
+@partial(jax.jit, static_argnames="activation")
+def slope_sums(samples: Samples, dosages: Array, units: Units, activation: Activation) -> Array:
+    """Sum over individuals of the slopes (sample, node) of the expected trait.
+
+    Parameters
+    ----------
+    samples, dosages, units, activation
+        As for :func:`summaries`.
+
+    Returns
+    -------
+    Array
+        By how much the expectation of the trait, over the nodes' residuals, grows with the genetic
+        value of each node, the others as they are. A node's effect times the number of individuals
+        if the network is linear.
+    """
+
+    def of_sample(sample: Samples) -> Array:
+        theta, w, mean, sd = _nodes_of(sample, dosages, activation)
+
+        def total(mean: Array) -> Array:
+            return jnp.sum(w @ activation.expected_features(mean, sd, theta, units))
+
+        # Individuals do not depend on each other, so that one gradient has the slopes of all.
+        return jnp.sum(jax.grad(total)(mean), axis=1)
+
+    return lax.map(of_sample, samples)
 
 
 class Summaries(NamedTuple):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nnmm_jax.data.dosages import missing_cells
+from nnmm_jax.data.dosages import Dosages
 from nnmm_jax.data.genotype_files import GenotypeSource, read_dosages
 from nnmm_jax.data.tables import Source, label, numeric_values, read_table
 from nnmm_jax.errors import InputError, shortlist
@@ -64,7 +64,13 @@ def read_new_data(
         A table cannot be used; markers of the fit lack; omics have a column that is not in the fit,
         or no id in common with the genotypes.
     """
-    ids, codes, notes = _genotypes(result, genotypes, id_column)
+    dosages = read_fit_markers(result, genotypes, id_column=id_column)
+    ids, codes = np.asarray(dosages.ids, dtype=str), dosages.codes
+    notes = [f"individuals to predict: {len(codes)}, with {codes.shape[1]} markers of the fit"]
+    if dosages.n_ignored:
+        notes.append(f"markers that the fit does not have, ignored: {dosages.n_ignored}")
+    if dosages.n_missing:
+        notes.append(f"missing genotypes, replaced by the mean of the fit: {dosages.n_missing}")
     nodes = result.constant_data["node"].values.astype(str)
     values = np.full((len(ids), len(nodes)), np.nan)
     if omics is not None:
@@ -75,31 +81,45 @@ def read_new_data(
     return NewData(ids, codes, values, tuple(notes))
 
 
-def _genotypes(
-    result: FitResult, source: GenotypeSource, id_column: str | None
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Ids, dosages and what to say of them."""
+def read_fit_markers(
+    result: FitResult, source: GenotypeSource, *, id_column: str | None = None
+) -> Dosages:
+    """Read genotypes of any individuals, and arrange them as the markers of a fit.
+
+    Parameters
+    ----------
+    result : FitResult
+        Says which markers there are.
+    source, id_column
+        As for :func:`read_new_data`.
+
+    Returns
+    -------
+    Dosages
+        Of the fit's markers, in its order; places are those of these markers too.
+
+    Raises
+    ------
+    InputError
+        The genotypes cannot be read, or markers of the fit lack.
+    """
     name = label("genotypes", source)
     markers = result.constant_data["marker"].values.astype(str)
     dosages = read_dosages(source, id_column=id_column, only=set(markers))
     columns = pd.Index(dosages.markers, dtype=object)
-    lacking = markers[~np.isin(markers, columns)]
-    if len(lacking):
+    at = columns.get_indexer(pd.Index(markers, dtype=object))
+    if (at < 0).any():
         raise InputError(
             f"{name}: expected all {len(markers)} markers of the fit, found none of "
-            f"{shortlist(lacking)}; add them, with empty cells where they were not genotyped"
+            f"{shortlist(markers[at < 0])}; add them, with empty cells where they were not "
+            "genotyped"
         )
     ignored = len(columns) - len(markers) + dosages.n_ignored
-    codes = dosages.codes
-    if not np.array_equal(columns, markers):  # taking columns copies the array
-        codes = codes[:, columns.get_indexer(markers)]
-    n_missing = int(missing_cells(codes).sum())
-    notes = [f"individuals to predict: {len(codes)}, with {len(markers)} markers of the fit"]
-    if ignored:
-        notes.append(f"markers that the fit does not have, ignored: {ignored}")
-    if n_missing:
-        notes.append(f"missing genotypes, replaced by the mean of the fit: {n_missing}")
-    return np.asarray(dosages.ids, dtype=str), codes, notes
+    codes, places = dosages.codes, dosages.places
+    if not np.array_equal(at, np.arange(len(columns))):  # taking columns copies the array
+        codes = codes[:, at]
+        places = None if places is None else places.iloc[at].reset_index(drop=True)
+    return Dosages(codes, dosages.ids, tuple(markers.tolist()), places, ignored)
 
 
 def _omics(

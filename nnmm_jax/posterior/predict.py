@@ -24,7 +24,7 @@ from nnmm_jax.posterior.result import FitResult
 
 _NOISE_DRAWS = 1000  # of missing nodes, over all samples: sds have a Monte Carlo error of 2%
 _CHUNK_NODES = 2**23  # samples x nodes x individuals computed at a time
-_CHUNK_DOSAGES = 2**24  # individuals x markers decoded at a time
+CHUNK_DOSAGES = 2**24  # individuals x markers decoded at a time
 
 
 def predict(
@@ -207,7 +207,7 @@ def _theta(result: FitResult) -> dict[str, np.ndarray]:
     }
 
 
-def _internal(result: FitResult, activation: Activation) -> tuple[Samples, Units]:
+def internal_samples(result: FitResult, activation: Activation) -> tuple[Samples, Units]:
     """Parameters of all samples on the internal scale, and the units that were taken from them."""
     constant, stored = result.constant_data, result.parameters
     # Single precision, as they are stored: marker effects may be large.
@@ -246,13 +246,13 @@ def predictions(
         If predictions are not finite.
     """
     constant = result.constant_data
-    samples, units = _internal(result, activation)
+    samples, units = internal_samples(result, activation)
     n_samples, n_nodes = result.parameters.sizes["sample"], new.omics.shape[1]
     shape = (n_samples, -(-_NOISE_DRAWS // n_samples), n_nodes)
     noise = jnp.asarray(np.random.default_rng(seed).standard_normal(shape), units.trait_sd.dtype)
     z = ((new.omics - constant["node_mean"].values) / constant["node_sd"].values).T
     means, n = constant["marker_dosage"].values, len(new.ids)
-    size = min(_CHUNK_NODES // (n_samples * (n_nodes + 1)), _CHUNK_DOSAGES // len(means), n)
+    size = min(_CHUNK_NODES // (n_samples * (n_nodes + 1)), CHUNK_DOSAGES // len(means), n)
     size, parts = max(size, 1), []
     for start in range(0, n, size):
         # Where fewer are left some come again: arrays of another size would be compiled anew.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,12 @@ from nnmm_jax.errors import InputError
 from nnmm_jax.folders import replacing
 from nnmm_jax.posterior import diagnostics as checks
 from nnmm_jax.posterior.arviz_compat import as_arviz
+
+if TYPE_CHECKING:
+    from nnmm_jax.data.align import Dataset
+    from nnmm_jax.data.genotype_files import GenotypeSource
+    from nnmm_jax.data.maps import MapSource
+    from nnmm_jax.reports.gwas import Gwas
 
 GROUPS = ("posterior", "sample_stats", "moments", "constant_data", "parameters")
 POSTERIOR_FILE = "posterior.nc"
@@ -97,6 +103,12 @@ class FitResult:
         """EBV, EPV and predictions; see :func:`nnmm_jax.reports.tables.breeding_values`."""
         return _tables().breeding_values(self)
 
+    def ranking(self, top: float = 0.1, *, highest: bool = True) -> pd.DataFrame:
+        """Ranks with their certainty; see :func:`nnmm_jax.reports.ranking.ranking`."""
+        from nnmm_jax.reports.ranking import ranking
+
+        return ranking(self, top, highest=highest)
+
     def variance_components(self) -> pd.DataFrame:
         """Variances and shares; see :func:`nnmm_jax.reports.tables.variance_components`."""
         return _tables().variance_components(self)
@@ -141,6 +153,17 @@ class FitResult:
         return predict(
             self, genotypes, omics, activation=activation, id_column=id_column, seed=seed
         )
+
+    def gwas(
+        self,
+        genotypes: "GenotypeSource | Dataset | None" = None,
+        marker_map: "MapSource | None" = None,
+        **options: Any,
+    ) -> "Gwas":
+        """Associate markers with nodes and trait; see :func:`nnmm_jax.reports.gwas.gwas`."""
+        from nnmm_jax.reports.gwas import gwas
+
+        return gwas(self, genotypes, marker_map, **options)
 
     def diagnostics(self) -> pd.DataFrame:
         """R-hat and ESS of what the data identify.

@@ -12,11 +12,13 @@ from nnmm_jax.folders import check_new_folder, new_folder
 from nnmm_jax.posterior.result import POSTERIOR_FILE, RUN_FILE, FitResult
 
 FIGURES_FOLDER = "figures"
+GWAS_FOLDER = "gwas"  # of the results that are replaced, so stale
 TABLES: Mapping[str, Callable[[FitResult], pd.DataFrame]] = MappingProxyType(
     {
         f"{name}.csv": getattr(FitResult, name)
         for name in (
             "breeding_values",
+            "ranking",
             "variance_components",
             "node_effects",
             "node_values",
@@ -27,7 +29,7 @@ TABLES: Mapping[str, Callable[[FitResult], pd.DataFrame]] = MappingProxyType(
         )
     }
 )
-_OWNED = frozenset({POSTERIOR_FILE, RUN_FILE, FIGURES_FOLDER, *TABLES})
+_OWNED = frozenset({POSTERIOR_FILE, RUN_FILE, FIGURES_FOLDER, GWAS_FOLDER, *TABLES})
 
 
 def check_results_folder(folder: str | Path, *, overwrite: bool = False) -> None:
@@ -91,7 +93,32 @@ def write_results(result: FitResult, folder: str | Path, *, overwrite: bool = Fa
     check_results_folder(folder, overwrite=overwrite)
     with new_folder(folder, owned=_OWNED.__contains__, overwrite=overwrite) as temporary:
         result.save(temporary)
-        for name, table in TABLES.items():
-            table(result).to_csv(temporary / name, index=False, float_format="%.7g")
+        _write_csv(result, temporary)
     with new_folder(folder, owned=FIGURES_FOLDER.__eq__, overwrite=True) as temporary:
         save_figures(result, temporary / FIGURES_FOLDER)
+
+
+def write_tables(result: FitResult, folder: str | Path, *, overwrite: bool = False) -> None:
+    """Write the csv tables of a result alone.
+
+    Parameters
+    ----------
+    result : FitResult
+        A fit of one trait.
+    folder : str or Path
+        Made, with its parents.
+    overwrite : bool
+        Whether tables there may be replaced; files of other names stay.
+
+    Raises
+    ------
+    InputError
+        If the folder exists and ``overwrite`` is false, or it cannot be written.
+    """
+    with new_folder(folder, owned=TABLES.__contains__, overwrite=overwrite) as temporary:
+        _write_csv(result, temporary)
+
+
+def _write_csv(result: FitResult, folder: Path) -> None:
+    for name, table in TABLES.items():
+        table(result).to_csv(folder / name, index=False, float_format="%.7g")

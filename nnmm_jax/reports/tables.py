@@ -6,6 +6,7 @@ import xarray as xr
 
 from nnmm_jax.posterior.diagnostics import components, of_nodes, scalars, total_ebv
 from nnmm_jax.posterior.result import FitResult
+from nnmm_jax.reports.shares import variance_shares
 
 _SAMPLE = ("chain", "draw")
 
@@ -21,7 +22,10 @@ def breeding_values(result: FitResult) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        id; ebv, ebv_sd (mediated + direct + polygenic, centred over the individuals in every draw);
+        id; ebv, ebv_sd, ebv_q05, ebv_q95 (mediated + direct + polygenic, centred over the
+        individuals in every draw); reliability, 1 - PEV / genetic variance: PEV is the posterior
+        variance of the EBV, the other the posterior mean of var_genetic_trait (NaN where that is
+        0; below 0 for an individual of which less is known than of one drawn at random);
         ebv_mediated, ebv_direct (0 without a skip prior), ebv_polygenic (0 without pedigree or
         relationship term); epv, epv_sd (from observed or sampled omics); y_pred, the posterior
         mean of the fixed part + epv + group effects; y_pred_sd, the sd of posterior predictive
@@ -29,6 +33,8 @@ def breeding_values(result: FitResult) -> pd.DataFrame:
     """
     draws = result.posterior.squeeze("trait")
     ebv = total_ebv(draws)
+    low, high = ebv.quantile((0.05, 0.95), _SAMPLE).values
+    genetic = float(draws["var_genetic_trait"].mean(dtype=np.float64))
     parts = {
         name: _mean(draws[name]) if name in draws else 0.0
         for name in ("ebv_mediated", "ebv_direct", "ebv_polygenic")
@@ -38,6 +44,9 @@ def breeding_values(result: FitResult) -> pd.DataFrame:
             "id": draws["individual"].values,
             "ebv": _mean(ebv),
             "ebv_sd": _sd(ebv),
+            "ebv_q05": low,
+            "ebv_q95": high,
+            "reliability": 1.0 - _sd(ebv) ** 2 / genetic if genetic > 0 else np.nan,
             **parts,
             "epv": _mean(draws["epv"]),
             "epv_sd": _sd(draws["epv"]),
@@ -61,14 +70,18 @@ def variance_components(result: FitResult) -> pd.DataFrame:
     pandas.DataFrame
         component (``h2_trait``, ``var_mediated``, ``h2_node[omic_1]``, ...), mean, sd, q05, q50,
         q95. pi is the probability of a ZERO effect. The scale of a latent node is a convention.
+        Shares of the trait's variance follow ``h2_trait``, see
+        :func:`nnmm_jax.reports.shares.variance_shares`.
     """
-    return pd.DataFrame(
-        [
-            {"component": component, **_describe(draws)}
-            for name in components(result.posterior)
-            for component, draws in _scalars(result, name)
-        ]
-    )
+    rows = [
+        {"component": component, **_describe(draws)}
+        for name in components(result.posterior)
+        for component, draws in _scalars(result, name)
+    ]
+    shares = [
+        {"component": name, **_describe(draws)} for name, draws in variance_shares(result).items()
+    ]
+    return pd.DataFrame([*rows[:1], *shares, *rows[1:]])
 
 
 def node_effects(result: FitResult) -> pd.DataFrame:

@@ -16,6 +16,7 @@ FILES = [
     "node_values.csv",
     "omics_imputed.csv",
     "posterior.nc",
+    "ranking.csv",
     "run.json",
     "variance_components.csv",
 ]

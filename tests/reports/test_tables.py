@@ -3,8 +3,10 @@ import pytest
 
 COLUMNS = {
     "breeding_values": (
-        "id ebv ebv_sd ebv_mediated ebv_direct ebv_polygenic epv epv_sd y_pred y_pred_sd phenotyped"
+        "id ebv ebv_sd ebv_q05 ebv_q95 reliability ebv_mediated ebv_direct ebv_polygenic "
+        "epv epv_sd y_pred y_pred_sd phenotyped"
     ),
+    "ranking": "rank id ebv ebv_sd p_top expected_rank rank_q05 rank_q95 phenotyped",
     "variance_components": "component mean sd q05 q50 q95",
     "node_effects": "node mean sd pip",
     "marker_effects": "node marker mean sd pip",
@@ -40,6 +42,10 @@ def test_breeding_values_are_moments_of_the_draws(make_result):
     total = (draws["ebv_mediated"] + draws["ebv_direct"]).values.ravel()
     assert row["ebv"] == pytest.approx(total.mean(), rel=1e-5)
     assert row["ebv_sd"] == pytest.approx(total.std(ddof=1), rel=1e-5)
+    low, high = np.quantile(total, (0.05, 0.95))
+    assert (row["ebv_q05"], row["ebv_q95"]) == pytest.approx((low, high), rel=1e-5)
+    genetic = result.posterior["var_genetic_trait"].values.mean(dtype=float)
+    assert row["reliability"] == pytest.approx(1 - total.var(ddof=1) / genetic, rel=1e-4)
     assert row["ebv"] == pytest.approx(row["ebv_mediated"] + row["ebv_direct"], rel=1e-5)
     assert row["epv"] == pytest.approx(draws["epv"].values.mean(), rel=1e-5)
     assert row["y_pred"] == pytest.approx(draws["y_mean"].values.mean(), rel=1e-6)
@@ -97,8 +103,14 @@ def test_variance_components_describe_the_draws(make_result):
 def test_variance_components_follow_groups_and_terms(make_result):
     result = make_result(nodes=2, skip=True, bayesc=True, terms=True, groups=True)
     names = list(result.variance_components()["component"])
-    assert names[:6] == [
+    assert names[:12] == [
         "h2_trait",
+        "h2_mediated",
+        "h2_direct",
+        "h2_polygenic",
+        "share_mediated",
+        "share_direct",
+        "share_polygenic",
         "var_genetic_trait",
         "var_mediated",
         "var_direct",
@@ -115,6 +127,20 @@ def test_variance_components_follow_groups_and_terms(make_result):
     first_of_nodes = names.index("h2_node[omic_0]")
     assert not [name for name in names[:first_of_nodes] if "omic" in name]
     assert all("omic" in name for name in names[first_of_nodes:])
+
+
+def test_reliability_is_undefined_without_genetic_variance(make_result):
+    result = make_result()
+    result.posterior["var_genetic_trait"][:] = 0.0
+    assert result.breeding_values()["reliability"].isna().all()
+
+
+def test_reliabilities_average_to_the_share_of_known_variance(make_result):
+    result = make_result(skip=True)
+    table = result.breeding_values()
+    genetic = result.posterior["var_genetic_trait"].values.mean(dtype=float)
+    known = table["ebv"].var(ddof=0) / genetic  # total variance: between means and around them
+    assert table["reliability"].mean() == pytest.approx(known, abs=0.01)
 
 
 def test_node_effects_pip(make_result):
