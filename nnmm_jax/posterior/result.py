@@ -3,11 +3,12 @@
 import json
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import h5netcdf
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -17,7 +18,8 @@ from nnmm_jax.folders import replacing
 from nnmm_jax.posterior import diagnostics as checks
 from nnmm_jax.posterior.arviz_compat import as_arviz
 
-GROUPS = ("posterior", "sample_stats", "moments", "constant_data", "parameters")
+_REQUIRED = ("posterior", "sample_stats", "moments", "constant_data", "parameters")
+GROUPS = (*_REQUIRED, "log_likelihood")
 POSTERIOR_FILE = "posterior.nc"
 RUN_FILE = "run.json"
 _FORMAT = 2  # raised when an older version of the package could misread the files
@@ -63,6 +65,11 @@ class FitResult:
         variables where there are too many marker effects to keep.
     run : dict
         JSON-serialisable: settings, versions, seed, data summary, seconds.
+    log_likelihood : xarray.Dataset
+        ``phenotype`` (chain, draw, individual), phenotyped individuals only: log density of the
+        records of each, see :func:`nnmm_jax.inference.pointwise.log_likelihood`; the attribute
+        ``given_sampled_nodes`` is the number of individuals whose missing nodes were not integrated
+        out. Empty where results are of a version that did not keep it.
 
     Examples
     --------
@@ -77,11 +84,13 @@ class FitResult:
     constant_data: xr.Dataset
     parameters: xr.Dataset
     run: dict[str, Any]
+    log_likelihood: xr.Dataset = field(default_factory=xr.Dataset)
 
     @property
     def groups(self) -> dict[str, xr.Dataset]:
-        """The datasets by group name."""
-        return {name: getattr(self, name) for name in GROUPS}
+        """The datasets by group name; without the log likelihood where there is none."""
+        found = {name: getattr(self, name) for name in GROUPS}
+        return {name: one for name, one in found.items() if name in _REQUIRED or one.data_vars}
 
     @property
     def idata(self) -> Any:
@@ -236,7 +245,12 @@ def load(folder: str | Path) -> FitResult:
             f"{folder / RUN_FILE}: result format {written}, but this version reads {_FORMAT}"
         )
     try:
-        groups = {name: _read_group(folder / POSTERIOR_FILE, name) for name in GROUPS}
+        stored = _stored_groups(folder / POSTERIOR_FILE)
+        groups = {
+            name: _read_group(folder / POSTERIOR_FILE, name)
+            for name in GROUPS
+            if name in _REQUIRED or name in stored
+        }
     except OSError as error:
         raise InputError(f"{folder / POSTERIOR_FILE}: cannot be read ({error})") from error
     return FitResult(**groups, run=run)
@@ -270,6 +284,11 @@ def _compresses(variable: xr.DataArray, sample: int = 1 << 16) -> bool:
         return False
     values = np.ravel(variable.values)[: sample // variable.dtype.itemsize]
     return len(zlib.compress(values.tobytes(), 1)) < 0.7 * values.nbytes
+
+
+def _stored_groups(path: Path) -> set[str]:
+    with h5netcdf.File(path, "r") as stored:
+        return set(stored.groups)
 
 
 def _read_group(path: Path, name: str) -> xr.Dataset:
