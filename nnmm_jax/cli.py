@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from nnmm_jax import __version__
 from nnmm_jax.cli_check import add_check
+from nnmm_jax.cli_compare import add_compare
 from nnmm_jax.cli_convert import add_convert
+from nnmm_jax.cli_cross_validate import add_cross_validate
 from nnmm_jax.cli_flags import (
     add_data_flags,
     add_network_flags,
@@ -78,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = Parser(
         prog="nnmm",
-        usage="nnmm [-h] [--version] {fit,plan,predict,prior,check,convert,simulate} ...",
+        usage="nnmm [-h] [--version] {fit,plan,predict,cross-validate,compare,prior,check,convert,simulate} ...",
         description="Mixed-effect neural networks: genotypes -> omics -> phenotype.",
         epilog="nnmm COMMAND --help tells more about a command.",
         allow_abbrev=False,
@@ -88,11 +90,13 @@ def build_parser() -> argparse.ArgumentParser:
         dest="command",
         prog="nnmm",
         required=True,
-        metavar="{fit,plan,predict,prior,check,convert,simulate}",
+        metavar="{fit,plan,predict,cross-validate,compare,prior,check,convert,simulate}",
     )
     _add_fit(commands)
     add_plan(commands)
     add_predict(commands)
+    add_cross_validate(commands)
+    add_compare(commands)
     _add_prior(commands)
     add_check(commands)
     add_convert(commands)

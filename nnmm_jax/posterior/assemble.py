@@ -187,6 +187,19 @@ def individual_means(dataset: Dataset) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
+def residual_shares(dataset: Dataset) -> np.ndarray:
+    """Variance (individual,) of the residual of these means, as a share of the residual variance.
+
+    The records' residual variances are sigma2 / v; NaN without a record.
+    """
+    seen = ~np.isnan(dataset.phenotype)
+    rows, n = dataset.record_rows[seen], len(dataset.ids)
+    inverse = np.ones(len(rows)) if dataset.weights is None else 1.0 / dataset.weights[seen]
+    count = np.bincount(rows, minlength=n)
+    total = np.bincount(rows, inverse, minlength=n)
+    return np.where(count > 0, total / np.maximum(count, 1) ** 2, np.nan)
+
+
 def _parameters(
     dataset: Dataset, prepared: Prepared, output: RunOutput
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
@@ -291,6 +304,7 @@ def assemble(
     constant = {
         "omics_observed": (("individual", "node"), np.asarray(prepared.data.observed).T),
         "phenotype": (("individual", "trait"), individual_means(dataset)[:, None]),
+        "residual_share": (("individual",), residual_shares(dataset)),
         "latent": (("node",), np.asarray(prepared.data.latent)),
         "node_order": (("node",), prepared.node_order),
         "node_mean": (("node",), prepared.scaling.node_mean),

@@ -16,7 +16,9 @@ import xarray as xr
 from nnmm_jax.errors import InputError
 from nnmm_jax.folders import replacing
 from nnmm_jax.posterior import diagnostics as checks
+from nnmm_jax.posterior import elpd
 from nnmm_jax.posterior.arviz_compat import as_arviz
+from nnmm_jax.posterior.elpd import Elpd
 
 _REQUIRED = ("posterior", "sample_stats", "moments", "constant_data", "parameters")
 GROUPS = (*_REQUIRED, "log_likelihood")
@@ -56,7 +58,8 @@ class FitResult:
         ``mediated_block_sd`` (individual, block).
     constant_data : xarray.Dataset
         ``omics_observed`` (individual, node), ``phenotype`` (individual, trait; the mean of an
-        individual's records, NaN is missing), ``latent`` (node).
+        individual's records, NaN is missing), ``residual_share`` (individual; the variance of
+        that mean's residual relative to the residual variance), ``latent`` (node).
     parameters : xarray.Dataset
         Whole parameter sets ``(sample, ...)`` of some of the draws, for predictions:
         ``marker_effect`` (node, marker), ``node_base`` (node), ``node_effect`` (node),
@@ -181,6 +184,14 @@ class FitResult:
     def convergence_warning(self) -> str | None:
         """One line on what is wrong with the run, ``None`` when nothing is."""
         return checks.convergence_warning(self._diagnostics, self.sample_stats)
+
+    def loo(self) -> Elpd:
+        """Leave-one-out predictive density; see :func:`nnmm_jax.posterior.elpd.loo`."""
+        return elpd.loo(self.log_likelihood)
+
+    def waic(self) -> Elpd:
+        """WAIC, on the same scale; see :func:`nnmm_jax.posterior.elpd.waic`."""
+        return elpd.waic(self.log_likelihood)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write ``posterior.nc`` (opens with ArviZ) and ``run.json`` into a folder.

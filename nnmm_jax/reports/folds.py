@@ -238,8 +238,8 @@ def _column(dataset: Dataset, name: str) -> np.ndarray:
         return _text(covariates[name])
     if name in dataset.varying_columns:
         raise InputError(
-            f"folds: expected a column with one value for each individual, found '{name}' to differ "
-            f"between the records of '{dataset.varying_columns[name]}'"
+            f"folds: expected a column with one value for each individual, found '{name}' to "
+            f"differ between the records of '{dataset.varying_columns[name]}'"
         )
     if name == FAMILY and dataset.pedigree is not None and dataset.pedigree_rows is not None:
         pedigree = dataset.pedigree

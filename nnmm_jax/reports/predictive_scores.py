@@ -5,6 +5,7 @@ import pandas as pd
 from scipy.special import logsumexp
 
 from nnmm_jax.data.align import Dataset
+from nnmm_jax.posterior.assemble import individual_means, residual_shares
 from nnmm_jax.posterior.result import FitResult
 from nnmm_jax.reports.agreement import correlation, slope
 
@@ -40,17 +41,11 @@ def score_individuals(
         of them.
     """
     rows = np.flatnonzero(scored)
-    seen = ~np.isnan(dataset.phenotype)
-    owner = dataset.record_rows[seen]
-    inverse = np.ones(len(owner)) if dataset.weights is None else 1.0 / dataset.weights[seen]
-    count = np.bincount(owner, minlength=len(dataset.ids))[rows]
-    total = np.bincount(owner, dataset.phenotype[seen], minlength=len(dataset.ids))[rows]
-    share = np.bincount(owner, inverse, minlength=len(dataset.ids))[rows] / count**2
+    observed, share = individual_means(dataset)[rows], residual_shares(dataset)[rows]
     draws = result.posterior.squeeze("trait")
     means = draws["y_mean"].isel(individual=rows).transpose("chain", "draw", "individual")
     mean = means.values.reshape(-1, len(rows)).astype(np.float64)
     variance = draws["var_residual_trait"].values.reshape(-1, 1).astype(np.float64) * share
-    observed = total / count
     density = -0.5 * ((observed - mean) ** 2 / variance + np.log(2 * np.pi * variance))
     noise = np.random.default_rng(seed).standard_normal(mean.shape)
     low, high = np.quantile(mean + np.sqrt(variance) * noise, _TAILS, axis=0)
