@@ -35,6 +35,8 @@ from nnmm_jax.threads import use_threads
 if TYPE_CHECKING:
     from nnmm_jax.posterior.result import FitResult
 
+COMMANDS = "{fit,plan,predict,cross-validate,compare,prior,check,convert,simulate}"
+
 # Flag, default (as in SimulationSettings), help.
 SIMULATION_FLAGS: tuple[tuple[str, int | float | str, str], ...] = (
     ("individuals", 800, "individuals, in families"),
@@ -80,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = Parser(
         prog="nnmm",
-        usage="nnmm [-h] [--version] {fit,plan,predict,cross-validate,compare,prior,check,convert,simulate} ...",
+        usage=f"nnmm [-h] [--version] {COMMANDS} ...",
         description="Mixed-effect neural networks: genotypes -> omics -> phenotype.",
         epilog="nnmm COMMAND --help tells more about a command.",
         allow_abbrev=False,
@@ -90,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
         dest="command",
         prog="nnmm",
         required=True,
-        metavar="{fit,plan,predict,cross-validate,compare,prior,check,convert,simulate}",
+        metavar=COMMANDS,
     )
     _add_fit(commands)
     add_plan(commands)

@@ -152,7 +152,7 @@ def waic(log_likelihood: xr.Dataset) -> Elpd:
     Statistics and Computing 27, 1413, equations 5, 11 and 13.
     """
     values = _checked(log_likelihood)
-    flat = values.transpose("chain", "draw", "individual").values.reshape(-1, values.shape[-1])
+    flat = values.values.reshape(-1, values.shape[-1])
     p = flat.var(axis=0, ddof=1)
     each = logsumexp(flat, axis=0) - np.log(len(flat)) - p
     table = pd.DataFrame({"id": values["individual"].values, "elpd": each, "p_waic": p})
@@ -168,9 +168,9 @@ def _checked(log_likelihood: xr.Dataset) -> xr.DataArray:
             "the result has no log likelihood, as it is of an earlier version of the package; fit "
             "again"
         )
-    values = log_likelihood[_NAME].astype(np.float64)
-    if (wrong := ~np.isfinite(values).all(("chain", "draw"))).any():
-        first = str(values["individual"].values[wrong.values][0])
+    values = log_likelihood[_NAME].astype(np.float64).transpose("chain", "draw", "individual")
+    if (wrong := ~np.isfinite(values.values).all(axis=(0, 1))).any():
+        first = str(values["individual"].values[wrong][0])
         raise InputError(
             f"log likelihood: expected finite values, found others, first of '{first}'; fit again"
         )
@@ -186,7 +186,7 @@ def _efficiency(values: xr.DataArray) -> float:
     count = values.sizes["individual"]
     rows = np.unique(np.linspace(0, count - 1, min(count, MAX_FOR_EFFICIENCY)).round().astype(int))
     some = values.isel(individual=rows)
-    densities = np.exp(some - some.max(("chain", "draw")))
+    densities = some.copy(data=np.exp(some.values - some.values.max(axis=(0, 1))))
     ess = arviz_compat.ess_mean(densities).values
     size = values.sizes["chain"] * values.sizes["draw"]
     efficiency = float(np.nanmean(ess)) / size if np.isfinite(ess).any() else 1.0

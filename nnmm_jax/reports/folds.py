@@ -72,9 +72,13 @@ def make_folds(
     >>> [int(fold.scored.sum()) for fold in make_folds(data, 4, seed=1)]
     [10, 10, 10, 10]
     """
-    for name, value, least in (("folds", folds, 2), ("repeats", repeats, 1), ("seed", seed, 0)):
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not (whole and value >= least) and not (name == "folds" and value is None):
+    counts = {
+        "folds": (2 if folds is None else folds, 2),
+        "repeats": (repeats, 1),
+        "seed": (seed, 0),
+    }
+    for name, (value, least) in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise InputError(
                 f"{name}: expected a whole number of at least {least}, found {value!r}"
             )

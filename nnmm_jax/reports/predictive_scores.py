@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from scipy.special import logsumexp
+from scipy.stats import norm
 
 from nnmm_jax.data.align import Dataset
 from nnmm_jax.posterior.assemble import individual_means, residual_shares
@@ -36,9 +37,10 @@ def score_individuals(
         id; observed, the mean of the individual's records; predicted, the posterior mean of its
         expectation; low and high, the ends of the 90% predictive interval of ``observed``;
         log_density, the logarithm of the predictive density there, the mean over draws of the
-        normal density given the draw. Residual weights and the number of records are taken into
-        account; where fixed effects differ between records, the expectation is the mean over all
-        of them.
+        normal density given the draw; below, the predictive probability of a smaller value, which
+        is uniform over individuals where predictions are calibrated. Residual weights and the
+        number of records are taken into account; where fixed effects differ between records, the
+        expectation is the mean over all of them.
     """
     rows = np.flatnonzero(scored)
     observed, share = individual_means(dataset)[rows], residual_shares(dataset)[rows]
@@ -49,6 +51,7 @@ def score_individuals(
     density = -0.5 * ((observed - mean) ** 2 / variance + np.log(2 * np.pi * variance))
     noise = np.random.default_rng(seed).standard_normal(mean.shape)
     low, high = np.quantile(mean + np.sqrt(variance) * noise, _TAILS, axis=0)
+    below = norm.cdf((observed - mean) / np.sqrt(variance)).mean(axis=0)
     return pd.DataFrame(
         {
             "id": dataset.ids[rows],
@@ -57,6 +60,7 @@ def score_individuals(
             "low": low,
             "high": high,
             "log_density": logsumexp(density, axis=0) - np.log(len(density)),
+            "below": below,
         }
     )
 
