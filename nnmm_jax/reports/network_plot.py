@@ -12,7 +12,7 @@ from nnmm_jax.reports.canvas import BLUE, GREEN, GREY, RED, sheet, short, trait_
 
 MAX_NODES = 24  # more no longer fit as labelled circles
 _LEFT, _MIDDLE, _RIGHT = 0.0, 1.0, 2.0
-_HALF = 0.24  # width of a node
+_HALF = 0.32  # width of a node
 _HERITABLE = LinearSegmentedColormap.from_list("heritable", ["#F7F7F7", "#FDD49E", "#B35806"])
 
 
@@ -43,8 +43,8 @@ def network(result: FitResult) -> Figure:
     matplotlib.figure.Figure
         The colour of a node is its heritability, as is the width of the arrow that leads to it. The
         width of the arrow from it is the size of its effect per sd of the node, and the colour its
-        sign. Of more than 24 nodes those with the largest effects are shown. Markers have an arrow
-        of their own to the trait where they have direct effects. Posterior means throughout.
+        sign. Of more than 24 nodes those with the largest effects are shown. Direct effects of
+        markers, pedigree and relationships have an arrow of their own. Posterior means throughout.
     """
     draws = result.posterior
     names = draws["node"].values if "h2_node" in draws else np.empty(0, str)
@@ -55,67 +55,77 @@ def network(result: FitResult) -> Figure:
     if len(names) > MAX_NODES:
         largest = np.argsort(-np.abs(np.nan_to_num(weights)), kind="stable")[:MAX_NODES]
         shown = np.sort(largest)
-    figure = sheet(9.0, max(3.6, 1.6 + 0.34 * len(shown)))
+    inches = max(3.4, 1.6 + 0.34 * len(shown))
+    figure = sheet(9.0, inches)
     axes = figure.add_subplot()
+    inch = 1.6 / inches  # on the y axis
     places = np.linspace(1.0, 0.0, len(shown)) if len(shown) > 1 else np.full(len(shown), 0.5)
-    _ends(axes, result)
+    _ends(axes, result, inch)
     scale = np.nanmax(np.abs(weights[shown]), initial=1e-12) if has_effects else 1.0
-    height = min(0.085, 0.7 / max(len(shown), 1))
+    height = 0.22 * inch
     for node, y in zip(shown, places, strict=True):
         _node(axes, str(names[node]), float(h2[node]), y, height)
         _arrow(axes, (_LEFT + 0.24, 0.5), (_MIDDLE - _HALF, y), GREY, 0.4 + 3 * float(h2[node]))
         _effect(axes, float(weights[node]), scale, y)
-    _direct(axes, result, len(shown) > 0)
+    _direct(axes, result, len(shown) > 0, inch)
     _legend(figure, axes, len(shown), len(names), has_effects)
     return figure
 
 
 def _effect(axes: Axes, weight: float, scale: float, y: float) -> None:
-    """Arrow from a node to the trait, with its weight."""
+    """Arrow from a node to the trait, with its weight in the node."""
     start, end = (_MIDDLE + _HALF, y), (_RIGHT - 0.245, 0.5)
     if np.isnan(weight):
         _arrow(axes, start, end, GREY, 1.0)
         return
     colour = BLUE if weight > 0 else RED
     _arrow(axes, start, end, colour, 0.3 + 3.5 * abs(weight) / scale)
-    at = 0.22  # of the way, where arrows are still apart
     axes.text(
-        start[0] + at * (end[0] - start[0]),
-        y + at * (end[1] - y),
+        _MIDDLE + _HALF - 0.02,
+        y,
         f"{weight:+.2f}",
-        fontsize=7,
+        fontsize=8,
         color=colour,
-        ha="center",
+        ha="right",
         va="center",
-        zorder=2,
-        bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
+        zorder=4,
+        fontweight="bold",
     )
 
 
-def _ends(axes: Axes, result: FitResult) -> None:
+def _ends(axes: Axes, result: FitResult, inch: float) -> None:
     """Boxes of markers and trait."""
     draws = result.posterior
     count = result.moments.sizes.get("marker", 0)
     h2 = draws["h2_trait"].values
     low, high = np.quantile(h2, (0.05, 0.95))
     markers = f"markers\n{count:,}" if count else "relatives"
-    _box(axes, _LEFT, markers, "#E6F2E9")
+    _box(axes, _LEFT, markers, "#E6F2E9", 0.55 * inch)
     _box(
         axes,
         _RIGHT,
         f"{short(trait_name(result), 16)}\nh² {h2.mean():.2f}\n({low:.2f} to {high:.2f})",
         _HERITABLE(float(h2.mean())),
+        0.55 * inch,
     )
     axes.set_xlim(-0.3, 2.32)
-    axes.set_ylim(-0.32, 1.14)
+    axes.set_ylim(-0.5 * inch, 1.0 + 0.2 * inch)
     axes.set_axis_off()
 
 
-def _box(axes: Axes, x: float, text: str, colour: str | tuple[float, ...]) -> None:
+def _box(axes: Axes, x: float, text: str, colour: str | tuple[float, ...], height: float) -> None:
     axes.add_patch(
-        FancyBboxPatch((x - 0.22, 0.4), 0.44, 0.2, boxstyle="round,pad=0.02", facecolor=colour,
-                       edgecolor="black", linewidth=0.8, zorder=3)
-    )  # fmt: skip
+        FancyBboxPatch(
+            (x - 0.24, 0.5 - height / 2),
+            0.48,
+            height,
+            boxstyle="round,pad=0.0,rounding_size=0.02",
+            facecolor=colour,
+            edgecolor="black",
+            linewidth=0.8,
+            zorder=3,
+        )
+    )
     axes.text(x, 0.5, text, ha="center", va="center", fontsize=9, zorder=4)
 
 
@@ -132,8 +142,9 @@ def _node(axes: Axes, name: str, h2: float, y: float, height: float) -> None:
             zorder=3,
         )
     )
-    text = f"{short(name, 16)}   h² {h2:.2f}"
-    axes.text(_MIDDLE, y, text, ha="center", va="center", fontsize=8, zorder=4)
+    start = _MIDDLE - _HALF + 0.02
+    axes.text(start, y, short(name, 14), va="center", fontsize=8, zorder=4)
+    axes.text(_MIDDLE + 0.03, y, f"h² {h2:.2f}", va="center", fontsize=8, zorder=4)
 
 
 def _arrow(
@@ -142,32 +153,35 @@ def _arrow(
     end: tuple[float, float],
     colour: str,
     width: float,
-    bend: float = 0.0,
 ) -> None:
     axes.add_patch(
         FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=7 + width, color=colour,
-                        linewidth=width, alpha=0.75, zorder=1, shrinkA=0, shrinkB=0,
-                        connectionstyle=f"arc3,rad={bend}")
+                        linewidth=width, alpha=0.75, zorder=1, shrinkA=0, shrinkB=0)
     )  # fmt: skip
 
 
-def _direct(axes: Axes, result: FitResult, has_nodes: bool) -> None:
-    """Arrow of direct effects, with their share of the trait's genetic variance."""
-    draws = result.posterior
-    if "var_direct" not in draws or not (draws["var_direct"] != 0).any():
+def _direct(axes: Axes, result: FitResult, has_nodes: bool, inch: float) -> None:
+    """Arrow of what is genetic and goes past the nodes, with its share of the variance of EBV."""
+    draws, parts = result.posterior, []
+    for name, what in (("var_direct", "direct"), ("var_polygenic", "pedigree and relationships")):
+        if name in draws and (draws[name] != 0).any():
+            share = float((draws[name] / draws["var_genetic_trait"]).mean())
+            parts.append(f"{what} {share:.2f}")
+    if not parts:
         return
-    share = float((draws["var_direct"] / draws["var_genetic_trait"]).mean())
-    y = -0.24 if has_nodes else 0.5
+    y = -0.4 * inch if has_nodes else 0.5
     if has_nodes:
-        for start, end in (((_LEFT, 0.38), (_LEFT, y)), ((_LEFT, y), (_RIGHT, y))):
-            axes.plot(*zip(start, end, strict=True), color=GREEN, linewidth=1.5, alpha=0.75)
-        _arrow(axes, (_RIGHT, y), (_RIGHT, 0.37), GREEN, 1.5)
+        path = [(_LEFT, 0.5), (_LEFT, y), (_RIGHT, y)]
+        axes.plot(*zip(*path, strict=True), color=GREEN, linewidth=1.5, zorder=1)
+        _arrow(axes, (_RIGHT, y), (_RIGHT, 0.5 - 0.28 * inch), GREEN, 1.5)
     else:
-        _arrow(axes, (_LEFT + 0.24, y), (_RIGHT - 0.24, y), GREEN, 2.0)
+        _arrow(axes, (_LEFT + 0.25, y), (_RIGHT - 0.245, y), GREEN, 2.0)
     axes.text(
         (_LEFT + _RIGHT) / 2,
-        y + 0.015,
-        f"direct: var(direct) / var(EBV) {share:.2f}",
+        y + 0.03 * inch,
+        f"past the nodes, of the variance of EBV: {', '.join(parts)}"
+        if has_nodes
+        else f"share of the variance of EBV: {', '.join(parts)}",
         ha="center",
         va="bottom",
         fontsize=8,
