@@ -128,7 +128,9 @@ def forest(result: FitResult) -> Figure:
         axes.set_ylim(high - 0.4, -0.6)
         title = "Node effects" if scaled else "Shares, 90% interval of each chain"
         tidy(axes, f"{title}\n(red names: R-hat above {R_HAT_LIMIT})", label)
-        if scaled:
+        if not scaled:
+            axes.set_xlim(0.0, 1.0)
+        else:
             axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=0)
     return figure
 

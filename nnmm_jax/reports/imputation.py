@@ -12,7 +12,7 @@ from nnmm_jax.errors import InputError, shortlist
 from nnmm_jax.network.spec import Network
 from nnmm_jax.posterior.result import FitResult
 from nnmm_jax.reports.agreement import correlation, slope
-from nnmm_jax.reports.canvas import BLUE, GREY, Z90, sheet, short, tidy
+from nnmm_jax.reports.canvas import BLUE, Z90, sheet, short, tidy
 
 _PANELS = 12
 
@@ -171,6 +171,6 @@ def imputed_omics(found: Imputation) -> Figure:
         axes.set_axis_off()
     which = "" if len(shown) == len(table) else f", {len(shown)} of {len(table)} nodes, best first"
     figure.supxlabel("imputed, with 90% intervals", fontsize=9)
-    figure.supylabel("hidden or true value", fontsize=9, color=GREY)
+    figure.supylabel("hidden or true value", fontsize=9)
     figure.suptitle(f"Imputed omics{which}", x=0.01, ha="left", fontsize=10)
     return figure

@@ -48,7 +48,7 @@ def cross_validation(found: "CrossValidation") -> Figure:
     left.legend(frameon=False, fontsize=8)
     tidy(
         left,
-        f"{len(table)} hidden phenotypes: correlation {_value(scores, 'correlation')}, "
+        f"{len(table)} hidden phenotypes\ncorrelation {_value(scores, 'correlation')}, "
         f"slope {_value(scores, 'slope')}",
         "predicted",
         "observed",
@@ -73,7 +73,7 @@ def _coverage(axes: Axes, below: np.ndarray) -> None:
     axes.set_ylim(0, 1)
     tidy(
         axes,
-        "Calibration: below the line intervals are too narrow",
+        "Calibration of predictive intervals\n(below the line they are too narrow)",
         "probability of the central predictive interval",
         "share of phenotypes inside",
     )
