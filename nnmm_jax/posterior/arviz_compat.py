@@ -133,6 +133,7 @@ def compare(elpds: Mapping[str, Any]) -> pd.DataFrame:
     settings = {} if _is_first_generation() else {"round_to": "none"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)  # of pandas, for how 0.23 uses it
         table = _arviz().compare(dict(elpds), **settings)
     table = table.rename(columns={"elpd_loo": "elpd", "dse": "se_diff"})
     # The sign is that of the generation.

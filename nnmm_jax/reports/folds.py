@@ -147,7 +147,7 @@ def random_folds(strata: np.ndarray, folds: int, *, repeats: int, seed: int) -> 
             for fold in range(folds):
                 own, others = members[fold_of == fold], members[fold_of != fold]
                 hidden[fold, own] = True
-                if len(own) < wanted <= len(members) // 2:
+                if len(own) < wanted < len(members):
                     hidden[fold, random.choice(others, wanted - len(own), replace=False)] = True
         found += [
             Fold(repeat, str(number), hidden[number - 1], scored[number - 1])
