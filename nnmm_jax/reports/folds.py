@@ -177,6 +177,8 @@ def _labelled_folds(
             f"{shortlist(names[used])}; choose fewer folds or other labels"
         )
     if folds is None:
+        if all(name.isdecimal() for name in names):
+            used = sorted(used, key=lambda one: int(names[one]))
         return [Fold(1, str(names[one]), *[(code == one) & phenotyped] * 2) for one in used]
     found = []
     for repeat in range(1, repeats + 1):
