@@ -118,7 +118,7 @@ def loo(log_likelihood: xr.Dataset) -> Elpd:
             "pareto_k": found.pareto_k,
         }
     )
-    bad = int((table["pareto_k"] > K_LIMIT).sum())
+    bad = int((~(table["pareto_k"] <= K_LIMIT)).sum())  # one that is not defined is no good one
     given = _given(log_likelihood)
     return Elpd("PSIS-LOO", found.elpd, found.se, found.p, table, bad, given, found.arviz)
 

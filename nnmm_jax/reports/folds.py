@@ -178,7 +178,7 @@ def _labelled_folds(
         )
     if folds is None:
         if all(name.isdecimal() for name in names):
-            used = sorted(used, key=lambda one: int(names[one]))
+            used = used[np.argsort([int(names[one]) for one in used], kind="stable")]
         return [Fold(1, str(names[one]), *[(code == one) & phenotyped] * 2) for one in used]
     found = []
     for repeat in range(1, repeats + 1):

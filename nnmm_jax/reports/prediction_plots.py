@@ -163,7 +163,7 @@ def pareto_k(found: Elpd) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Red above 0.7, the worst ones by name.
+        Red above 0.7, the worst ones by name; those that are not defined are at the top.
     """
     figure = sheet(8.0, 3.6)
     axes = figure.add_subplot()
@@ -171,6 +171,7 @@ def pareto_k(found: Elpd) -> Figure:
         say(axes, "WAIC has no Pareto k")
         return figure
     k = found.pointwise["pareto_k"].to_numpy()
+    k = np.where(np.isfinite(k), k, max(1.0, k[np.isfinite(k)].max(initial=0.0)))
     axes.scatter(np.arange(len(k)), k, s=9, linewidths=0, c=np.where(k > K_LIMIT, RED, BLUE))
     axes.axhline(K_LIMIT, color=GREY, linestyle="--", linewidth=1.0)
     for row in np.argsort(-k)[:3]:

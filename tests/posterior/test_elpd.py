@@ -65,7 +65,8 @@ def test_high_pareto_k_are_counted_and_said():
     values[..., 3] = -np.abs(random.standard_cauchy((4, 250)))
     found = loo(group(values, given=7))
     assert found.bad == 1
-    assert found.pointwise["pareto_k"].idxmax() == 3
+    k = found.pointwise["pareto_k"]  # ArviZ 1 leaves such a one undefined
+    assert np.flatnonzero(~(k <= 0.7)).tolist() == [3]
     text = str(found)
     assert "Pareto k > 0.7: 1 of 20 individuals" in text
     assert "missing nodes of 7 individuals are given" in text
