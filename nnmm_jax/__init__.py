@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from nnmm_jax.network.terms import Relationship as Relationship
     from nnmm_jax.posterior.result import FitResult as FitResult
     from nnmm_jax.posterior.result import load as load
+    from nnmm_jax.reports.comparison import compare as compare
+    from nnmm_jax.reports.cross_validation import cross_validate as cross_validate
+    from nnmm_jax.reports.imputation import check_imputation as check_imputation
+    from nnmm_jax.reports.predictive_checks import predictive_checks as predictive_checks
     from nnmm_jax.threads import use_threads as use_threads
 
 __version__ = "0.1.0"
@@ -81,9 +85,13 @@ _HOME = {
     "Relationship": "nnmm_jax.network.terms",
     "Residual": "nnmm_jax.network.priors",
     "SimulationSettings": "nnmm_jax.network.simulate",
+    "check_imputation": "nnmm_jax.reports.imputation",
     "cis_connections": "nnmm_jax.data.connections",
+    "compare": "nnmm_jax.reports.comparison",
+    "cross_validate": "nnmm_jax.reports.cross_validation",
     "fit": "nnmm_jax.api",
     "load": "nnmm_jax.posterior.result",
+    "predictive_checks": "nnmm_jax.reports.predictive_checks",
     "read_dataset": "nnmm_jax.data.align",
     "simulate": "nnmm_jax.network.simulate",
     "use_threads": "nnmm_jax.threads",

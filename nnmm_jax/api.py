@@ -18,6 +18,7 @@ from nnmm_jax.inference.prior_predictive import PriorPredictive, prior_predictiv
 from nnmm_jax.inference.run import RunOutput, run_chains
 from nnmm_jax.inference.run_settings import RunSettings
 from nnmm_jax.machine_memory import peak_memory_mb
+from nnmm_jax.network.activations import Activation
 from nnmm_jax.network.functions import function_name
 from nnmm_jax.network.parameters import prior_text
 from nnmm_jax.network.priors import Prior, Residual
@@ -121,7 +122,7 @@ class Model:
         )
         if progress:
             print(f"nnmm: {header(chains)}", file=sys.stderr)
-        result = _fit(self.dataset, self.network, settings)
+        result = fit_prepared(self.dataset, self.network, settings)
         if progress:
             for line in closing_lines(result):
                 print(f"nnmm: {line}", file=sys.stderr)
@@ -204,11 +205,35 @@ def fit(
     )
 
 
-def _fit(dataset: Dataset, network: Network, settings: RunSettings) -> FitResult:
+def fit_prepared(
+    dataset: Dataset,
+    network: Network,
+    settings: RunSettings,
+    activation: Activation | None = None,
+    *,
+    plan_first: bool = True,
+) -> FitResult:
+    """Fit with settings that have been checked.
+
+    Parameters
+    ----------
+    dataset, network, settings
+        What to fit, and how long.
+    activation : Activation, optional
+        That of the network, where it is known already: programs are compiled for one.
+    plan_first : bool
+        Whether to check first that there is enough memory. Not where another data set of the same
+        shapes was fitted before.
+
+    Raises
+    ------
+    InputError
+        As :func:`fit`.
+    """
     began = time.perf_counter()
-    activation = None
-    if jax.default_backend() == "cpu":  # elsewhere arrays are not in the machine's memory
-        planned = prepare(dataset, network, build=ShapeBuilder)
+    if plan_first and jax.default_backend() == "cpu":
+        # Elsewhere arrays are not in the machine's memory.
+        planned = prepare(dataset, network, build=ShapeBuilder, activation=activation)
         activation = planned.activation
         plan = plan_memory(dataset, planned, settings)
         plan.check()

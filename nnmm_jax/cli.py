@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from nnmm_jax import __version__
 from nnmm_jax.cli_check import add_check
+from nnmm_jax.cli_compare import add_compare
 from nnmm_jax.cli_convert import add_convert
+from nnmm_jax.cli_cross_validate import add_cross_validate
 from nnmm_jax.cli_flags import (
     add_data_flags,
     add_network_flags,
@@ -34,6 +36,8 @@ from nnmm_jax.threads import use_threads
 
 if TYPE_CHECKING:
     from nnmm_jax.posterior.result import FitResult
+
+COMMANDS = "{fit,plan,summary,gwas,predict,cross-validate,compare,prior,check,convert,simulate}"
 
 # Flag, default (as in SimulationSettings), help.
 SIMULATION_FLAGS: tuple[tuple[str, int | float | str, str], ...] = (
@@ -80,8 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = Parser(
         prog="nnmm",
-        usage="nnmm [-h] [--version] {fit,plan,summary,gwas,predict,prior,check,convert,simulate} "
-        "...",
+        usage=f"nnmm [-h] [--version] {COMMANDS} ...",
         description="Mixed-effect neural networks: genotypes -> omics -> phenotype.",
         epilog="nnmm COMMAND --help tells more about a command.",
         allow_abbrev=False,
@@ -91,13 +94,15 @@ def build_parser() -> argparse.ArgumentParser:
         dest="command",
         prog="nnmm",
         required=True,
-        metavar="{fit,plan,summary,gwas,predict,prior,check,convert,simulate}",
+        metavar=COMMANDS,
     )
     _add_fit(commands)
     add_plan(commands)
     add_summary(commands)
     add_gwas(commands)
     add_predict(commands)
+    add_cross_validate(commands)
+    add_compare(commands)
     _add_prior(commands)
     add_check(commands)
     add_convert(commands)

@@ -184,7 +184,15 @@ def build_result(
         constant["latent"] = (("node",), np.empty(0, bool))
         coords["node"] = np.empty(0, str)
     groups = (posterior, stats, moments, constant, {"from_chain": (("sample",), np.arange(chains))})
-    return FitResult(*(dataset(group) for group in groups), run)
+    seen = np.isfinite(phenotype[:, 0])
+    variance = posterior["var_residual_trait"][1]
+    squares = (phenotype[seen, 0] - mean[..., seen, 0]) ** 2 / variance
+    density = xr.Dataset(
+        {"phenotype": ((*sample, "individual"), -0.5 * (squares + np.log(2 * np.pi * variance)))},
+        {name: coords[name] for name in sample} | {"individual": ids[seen]},
+        {"given_sampled_nodes": 0},
+    )
+    return FitResult(*(dataset(group) for group in groups), run, density)
 
 
 CHAINS, KEPT = 4, 10  # chains, and draws of each of which all marker effects are kept

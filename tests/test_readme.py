@@ -13,7 +13,7 @@ from nnmm_jax import cli
 from nnmm_jax.inference.snapshot import LEAST_COUNT, MAX_BYTES
 from nnmm_jax.network.priors import PRIORS, RRBLUP, BayesA
 from nnmm_jax.posterior.forward import Summaries
-from nnmm_jax.reports import credible_sets
+from nnmm_jax.reports import credible_sets, cross_validation
 from nnmm_jax.reports.folder import TABLES
 from nnmm_jax.reports.gwas import TABLES as ASSOCIATION
 from nnmm_jax.reports.gwas import WINDOW
@@ -48,6 +48,12 @@ def test_code_runs_in_the_order_of_the_page(tmp_path, monkeypatch, capsys):
         return fit(model, **(options | SHORT))
 
     monkeypatch.setattr(nnmm_jax.Model, "fit", short_fit)
+    validate = cross_validation.cross_validate
+
+    def short_validation(dataset, network, **options):
+        return validate(dataset, network, **(options | SHORT))
+
+    monkeypatch.setattr(cross_validation, "cross_validate", short_validation)
     names = {}
     for language, text in BLOCKS:
         if language == "python":
@@ -60,6 +66,11 @@ def test_code_runs_in_the_order_of_the_page(tmp_path, monkeypatch, capsys):
     assert "results: results" in printed
     assert "results: animal_model" in printed
     assert "predictions of 20 individuals" in printed
+    assert "fits have not converged" in printed
+    assert "Pareto k > 0.7" in printed
+    assert "elpd_diff" in printed
+    assert (tmp_path / "cross_validation" / "summary.csv").is_file()
+    assert len(names["validated"].folds) == 5
     assert len(pd.read_csv("predictions.csv")) == 20
     assert "var_polygenic" in printed
     assert set(names["model"].network.marker_prior) == {"first", "rest"}
@@ -72,6 +83,18 @@ def test_code_runs_in_the_order_of_the_page(tmp_path, monkeypatch, capsys):
     assert names["again"].run["seed"] == 1
     assert len(names["table"]) == names["hidden"].sum()
     assert names["table"]["observed"].notna().any()
+
+
+@pytest.mark.parametrize("command", ["cross-validate", "compare"])
+def test_flags_of_choosing_a_model_are_those_of_the_commands(command, capsys):
+    section = README.split("## Choosing a model", 1)[1].split("\n## ", 1)[0]
+    named = set(re.findall(r"`(--[a-z-]+)", section))
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([command, "--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    assert command == "compare" or named <= known
+    for fit in re.findall(rf"^nnmm {command}(.*)$", section, re.MULTILINE):
+        assert set(re.findall(r"--[a-z-]+", fit)) <= known
 
 
 def documented_columns(name):

@@ -13,6 +13,7 @@ from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import EffectHyper, LayerArrays, ModelData
 from nnmm_jax.inference.blocks.mixed_model import everyone_values
 from nnmm_jax.inference.blocks.trait import parameters_of
+from nnmm_jax.inference.pointwise import log_likelihood
 from nnmm_jax.inference.state import EffectState, LayerState, State
 from nnmm_jax.inference.sweep import SweepSettings
 from nnmm_jax.network.activations import NO_THETA, Activation
@@ -206,6 +207,7 @@ def describe(data: ModelData, activation: Activation) -> dict[str, Quantity]:
         "var_mediated_block": Quantity(("block",), True, "trait2"),
         "h2_mediated_block": Quantity(("block",), True),
         "h2_trait": Quantity((), True),
+        "log_likelihood": Quantity(individual, True),
         **dict.fromkeys(
             (
                 "var_residual_trait",
@@ -376,6 +378,7 @@ def draw_quantities(
         "ebv_mediated": mediated,
         "epv": _centre(total),
         "epv_mean": jnp.mean(total),
+        "log_likelihood": log_likelihood(state, data, settings.activation),
         **means,
     }
     for part in ("node", "block"):

@@ -9,9 +9,10 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 # ArviZ 1.x takes the tail from its configured interval; named here, both generations agree.
@@ -51,7 +52,7 @@ def as_arviz(groups: Mapping[str, xr.Dataset]) -> Any:
     >>> float(as_arviz({"posterior": draws})["posterior"]["h2"].mean().round(2))
     0.3
     """
-    if int(_arviz().__version__.split(".")[0]) < 1:
+    if _is_first_generation():
         return _arviz().InferenceData(**groups)
     return xr.DataTree.from_dict(dict(groups))
 
@@ -86,6 +87,62 @@ def ess_mean(draws: xr.DataArray) -> xr.DataArray:
 def ess_tail(draws: xr.DataArray) -> xr.DataArray:
     """Smaller effective sample size of the 5% and 95% quantiles; as in :func:`r_hat`."""
     return _apply(lambda data: _arviz().ess(data, method="tail", prob=_TAIL), draws, min_chains=1)
+
+
+class PointwiseElpd(NamedTuple):
+    """PSIS-LOO of ArviZ; ``elpd_i`` and ``pareto_k`` are (individual,)."""
+
+    elpd: float
+    se: float
+    p: float
+    elpd_i: np.ndarray
+    pareto_k: np.ndarray
+    arviz: Any
+
+
+def loo(log_likelihood: xr.DataArray, efficiency: float) -> PointwiseElpd:
+    """PSIS-LOO of a log likelihood (chain, draw, individual).
+
+    Parameters
+    ----------
+    log_likelihood : xarray.DataArray
+    efficiency : float
+        Effective draws by draw.
+    """
+    container = as_arviz({"log_likelihood": log_likelihood.to_dataset(name="y")})
+    with warnings.catch_warnings():  # what they say is in pareto_k, and always reported
+        warnings.simplefilter("ignore", UserWarning)
+        found = _arviz().loo(container, pointwise=True, var_name="y", reff=efficiency)
+    if _is_first_generation():
+        elpd, p, each = found["elpd_loo"], found["p_loo"], found["loo_i"]
+    else:
+        elpd, p, each = found.elpd, found.p, found.elpd_i
+    values = np.asarray(each), np.asarray(found.pareto_k)
+    return PointwiseElpd(float(elpd), float(found.se), float(p), *values, found)
+
+
+def compare(elpds: Mapping[str, Any]) -> pd.DataFrame:
+    """Compare what :func:`loo` found in ``arviz``, the best first.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index: the names. elpd, se, elpd_diff (to the best; 0 or below), se_diff, weight
+        (stacking: Yao et al. 2018, Bayesian Analysis 13:917).
+    """
+    settings = {} if _is_first_generation() else {"round_to": "none"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)  # of pandas, for how 0.23 uses it
+        table = _arviz().compare(dict(elpds), **settings)
+    table = table.rename(columns={"elpd_loo": "elpd", "dse": "se_diff"})
+    # The sign is that of the generation.
+    table["elpd_diff"] = 0.0 - table["elpd_diff"].astype(float).abs()
+    return table[["elpd", "se", "elpd_diff", "se_diff", "weight"]].astype(float)
+
+
+def _is_first_generation() -> bool:
+    return int(_arviz().__version__.split(".")[0]) < 1
 
 
 def _apply(

@@ -8,6 +8,7 @@ import xarray as xr
 from nnmm_jax.data.align import Dataset
 from nnmm_jax.inference.build_arrays import marker_means
 from nnmm_jax.inference.collect import Moments
+from nnmm_jax.inference.pointwise import integrates_missing
 from nnmm_jax.inference.prepare import Prepared, Scaling
 from nnmm_jax.inference.quantities import Quantity, describe
 from nnmm_jax.inference.run import RunOutput
@@ -27,6 +28,7 @@ def _in_units(
     """Undo the internal scaling of all draws, one quantity at a time."""
     scaling, data = prepared.scaling, prepared.data
     node_sd, trait_sd = scaling.node_sd, scaling.trait_sd
+    draws = {name: value for name, value in draws.items() if name != "log_likelihood"}
     large = [name for name in draws if described[name].dims == ("individual",)]
     fixed = {f"fixed_omics{block.suffix}" for block in data.omics}
     small = [name for name in draws if name not in {*large, *_MEANS, *fixed}]
@@ -185,6 +187,19 @@ def individual_means(dataset: Dataset) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
+def residual_shares(dataset: Dataset) -> np.ndarray:
+    """Variance (individual,) of the residual of these means, as a share of the residual variance.
+
+    The records' residual variances are sigma2 / v; NaN without a record.
+    """
+    seen = ~np.isnan(dataset.phenotype)
+    rows, n = dataset.record_rows[seen], len(dataset.ids)
+    inverse = np.ones(len(rows)) if dataset.weights is None else 1.0 / dataset.weights[seen]
+    count = np.bincount(rows, minlength=n)
+    total = np.bincount(rows, inverse, minlength=n)
+    return np.where(count > 0, total / np.maximum(count, 1) ** 2, np.nan)
+
+
 def _parameters(
     dataset: Dataset, prepared: Prepared, output: RunOutput
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
@@ -256,7 +271,7 @@ def assemble(
     Returns
     -------
     dict of Dataset
-        posterior, sample_stats, moments, constant_data, parameters.
+        posterior, sample_stats, moments, constant_data, parameters, log_likelihood.
     """
     described = describe(prepared.data, prepared.activation)
     draws = _in_units(output.draws, prepared, described, seed)
@@ -289,6 +304,7 @@ def assemble(
     constant = {
         "omics_observed": (("individual", "node"), np.asarray(prepared.data.observed).T),
         "phenotype": (("individual", "trait"), individual_means(dataset)[:, None]),
+        "residual_share": (("individual",), residual_shares(dataset)),
         "latent": (("node",), np.asarray(prepared.data.latent)),
         "node_order": (("node",), prepared.node_order),
         "node_mean": (("node",), prepared.scaling.node_mean),
@@ -304,7 +320,28 @@ def assemble(
         "moments": _dataset(moments, names),
         "constant_data": _dataset(constant, names),
         "parameters": _dataset(parameters, {**samples, **names}),
+        "log_likelihood": _log_likelihood(dataset, prepared, output),
     }
+
+
+def _log_likelihood(dataset: Dataset, prepared: Prepared, output: RunOutput) -> xr.Dataset:
+    """Log density of the phenotyped individuals' records in the trait's units."""
+    data = prepared.data
+    count = np.bincount(np.asarray(data.y_rows), minlength=len(dataset.ids))
+    seen = np.flatnonzero(count)
+    values = output.draws["log_likelihood"][..., seen]
+    values = _single(values - count[seen] * np.log(prepared.scaling.trait_sd))
+    n_chains, n_draws, _ = values.shape
+    sampled = 0 if integrates_missing(prepared.activation) else data.informed_rows.shape[0]
+    return xr.Dataset(
+        {"phenotype": ((*_DRAW, "individual"), values)},
+        {
+            "chain": np.arange(n_chains),
+            "draw": np.arange(n_draws),
+            "individual": dataset.ids[seen],
+        },
+        {"given_sampled_nodes": sampled},
+    )
 
 
 def _dataset(

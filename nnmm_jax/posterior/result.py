@@ -3,11 +3,12 @@
 import json
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5netcdf
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -15,7 +16,9 @@ import xarray as xr
 from nnmm_jax.errors import InputError
 from nnmm_jax.folders import replacing
 from nnmm_jax.posterior import diagnostics as checks
+from nnmm_jax.posterior import elpd
 from nnmm_jax.posterior.arviz_compat import as_arviz
+from nnmm_jax.posterior.elpd import Elpd
 
 if TYPE_CHECKING:
     from nnmm_jax.data.align import Dataset
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
     from nnmm_jax.data.maps import MapSource
     from nnmm_jax.reports.gwas import Gwas
 
-GROUPS = ("posterior", "sample_stats", "moments", "constant_data", "parameters")
+_REQUIRED = ("posterior", "sample_stats", "moments", "constant_data", "parameters")
+GROUPS = (*_REQUIRED, "log_likelihood")
 POSTERIOR_FILE = "posterior.nc"
 RUN_FILE = "run.json"
 _FORMAT = 2  # raised when an older version of the package could misread the files
@@ -60,7 +64,8 @@ class FitResult:
         ``mediated_block_sd`` (individual, block).
     constant_data : xarray.Dataset
         ``omics_observed`` (individual, node), ``phenotype`` (individual, trait; the mean of an
-        individual's records, NaN is missing), ``latent`` (node).
+        individual's records, NaN is missing), ``residual_share`` (individual; the variance of
+        that mean's residual relative to the residual variance), ``latent`` (node).
     parameters : xarray.Dataset
         Whole parameter sets ``(sample, ...)`` of some of the draws, for predictions:
         ``marker_effect`` (node, marker), ``node_base`` (node), ``node_effect`` (node),
@@ -69,6 +74,11 @@ class FitResult:
         variables where there are too many marker effects to keep.
     run : dict
         JSON-serialisable: settings, versions, seed, data summary, seconds.
+    log_likelihood : xarray.Dataset
+        ``phenotype`` (chain, draw, individual), phenotyped individuals only: log density of the
+        records of each, see :func:`nnmm_jax.inference.pointwise.log_likelihood`; the attribute
+        ``given_sampled_nodes`` is the number of individuals whose missing nodes were not integrated
+        out. Empty where results are of a version that did not keep it.
 
     Examples
     --------
@@ -83,11 +93,13 @@ class FitResult:
     constant_data: xr.Dataset
     parameters: xr.Dataset
     run: dict[str, Any]
+    log_likelihood: xr.Dataset = field(default_factory=xr.Dataset)
 
     @property
     def groups(self) -> dict[str, xr.Dataset]:
-        """The datasets by group name."""
-        return {name: getattr(self, name) for name in GROUPS}
+        """The datasets by group name; without the log likelihood where there is none."""
+        found = {name: getattr(self, name) for name in GROUPS}
+        return {name: one for name, one in found.items() if name in _REQUIRED or one.data_vars}
 
     @property
     def idata(self) -> Any:
@@ -196,6 +208,14 @@ class FitResult:
         """One line on what is wrong with the run, ``None`` when nothing is."""
         return checks.convergence_warning(self._diagnostics, self.sample_stats)
 
+    def loo(self) -> Elpd:
+        """Leave-one-out predictive density; see :func:`nnmm_jax.posterior.elpd.loo`."""
+        return elpd.loo(self.log_likelihood)
+
+    def waic(self) -> Elpd:
+        """WAIC, on the same scale; see :func:`nnmm_jax.posterior.elpd.waic`."""
+        return elpd.waic(self.log_likelihood)
+
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write ``posterior.nc`` (opens with ArviZ) and ``run.json`` into a folder.
 
@@ -259,7 +279,12 @@ def load(folder: str | Path) -> FitResult:
             f"{folder / RUN_FILE}: result format {written}, but this version reads {_FORMAT}"
         )
     try:
-        groups = {name: _read_group(folder / POSTERIOR_FILE, name) for name in GROUPS}
+        stored = _stored_groups(folder / POSTERIOR_FILE)
+        groups = {
+            name: _read_group(folder / POSTERIOR_FILE, name)
+            for name in GROUPS
+            if name in _REQUIRED or name in stored
+        }
     except OSError as error:
         raise InputError(f"{folder / POSTERIOR_FILE}: cannot be read ({error})") from error
     return FitResult(**groups, run=run)
@@ -293,6 +318,11 @@ def _compresses(variable: xr.DataArray, sample: int = 1 << 16) -> bool:
         return False
     values = np.ravel(variable.values)[: sample // variable.dtype.itemsize]
     return len(zlib.compress(values.tobytes(), 1)) < 0.7 * values.nbytes
+
+
+def _stored_groups(path: Path) -> set[str]:
+    with h5netcdf.File(path, "r") as stored:
+        return set(stored.groups)
 
 
 def _read_group(path: Path, name: str) -> xr.Dataset:

@@ -15,6 +15,7 @@ _TRACED = ("var_residual_trait", "h2_trait", "var_mediated", "var_direct", "var_
 _TRACED_NODES = 2
 _MAX_POINTS = 400
 _BINS = 20
+_FOREST_ROWS = 25
 
 
 def chains(result: FitResult) -> Figure:
@@ -81,6 +82,79 @@ def convergence(result: FitResult) -> Figure:
         f"ESS, smaller of bulk and tail (limit {ESS_LIMIT:.0f})",
     )
     return figure
+
+
+def forest(result: FitResult) -> Figure:
+    """Every chain's mean and 90% interval of shares of variance and node effects.
+
+    Parameters
+    ----------
+    result : FitResult
+        A fit.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One row a quantity, one line a chain, so that chains that disagree stand out, and names in
+        red where R-hat is above its limit. Left, on one axis, what lies between 0 and 1: h2,
+        shares, pi. Right node effects in posterior sds from 0. At most 25 rows each, with many
+        nodes those with the clearest effects.
+    """
+    chosen = identified(result.posterior, result.latent)
+    n_traits = result.posterior.sizes["trait"]
+    shares = [name for name in chosen.data_vars if str(name).startswith(("h2_", "pi_"))]
+    left = [row for name in shares for row in scalars(chosen[name], n_traits)]
+    right = list(scalars(chosen["node_effect"], n_traits)) if "node_effect" in chosen else []
+    kept = _clearest(right)
+    table = result.diagnostics().set_index("quantity")["r_hat"]
+    panels = [(_varying(left)[:_FOREST_ROWS], "share"), (kept, "posterior sds from 0")]
+    panels = [(rows, label) for rows, label in panels if rows]
+    high = max([len(rows) for rows, _ in panels], default=2)
+    figure = sheet(10.0, 1.2 + 0.3 * high)
+    if not panels:
+        say(figure.add_subplot(), "no share varies, and there are no node effects")
+        return figure
+    for axes, (rows, label) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
+        scaled = label != "share"
+        for place, (_, draws) in enumerate(rows):
+            unit = float(draws.std(dtype=np.float64)) if scaled else 1.0
+            _forest_row(axes, place, draws / (unit or 1.0))
+        axes.set_yticks(range(len(rows)), [short(name, 34) for name, _ in rows])
+        for tick, (name, _) in zip(axes.get_yticklabels(), rows, strict=True):
+            if table.get(name, 1.0) > R_HAT_LIMIT:
+                tick.set_color(RED)
+        axes.set_ylim(high - 0.4, -0.6)
+        title = "Node effects" if scaled else "Shares, 90% interval of each chain"
+        tidy(axes, f"{title}\n(red names: R-hat above {R_HAT_LIMIT})", label)
+        if not scaled:
+            axes.set_xlim(0.0, 1.0)
+        else:
+            axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=0)
+    return figure
+
+
+def _forest_row(axes: Axes, place: int, draws: np.ndarray) -> None:
+    """One line and dot a chain, side by side within a row."""
+    n_chains = len(draws)
+    offsets = (np.arange(n_chains) - (n_chains - 1) / 2) * min(0.14, 0.7 / n_chains)
+    for chain, (values, offset) in enumerate(zip(draws, offsets, strict=True)):
+        low, high = np.quantile(values, (0.05, 0.95))
+        axes.hlines(place + offset, low, high, color=_colour(chain), linewidth=1.2)
+        axes.scatter(values.mean(), place + offset, color=_colour(chain), s=8, zorder=3)
+
+
+def _varying(rows: list[tuple[str, np.ndarray]]) -> list[tuple[str, np.ndarray]]:
+    return [(name, draws) for name, draws in rows if np.ptp(draws) > 0]
+
+
+def _clearest(rows: list[tuple[str, np.ndarray]]) -> list[tuple[str, np.ndarray]]:
+    """Those whose mean is furthest from 0 in sds, in the order given."""
+    rows = _varying(rows)
+    clear = [abs(draws.mean()) / draws.std() for _, draws in rows]
+    shown = np.sort(np.argsort(-np.asarray(clear), kind="stable")[:_FOREST_ROWS])
+    return [rows[i] for i in shown]
 
 
 def _traced(result: FitResult) -> list[tuple[str, np.ndarray]]:

@@ -27,13 +27,15 @@ from nnmm_jax.reports.canvas import (
     tidy,
     trait_name,
 )
-from nnmm_jax.reports.chain_plots import chains, convergence
+from nnmm_jax.reports.chain_plots import chains, convergence, forest
 from nnmm_jax.reports.layer_plots import (
     marker_effects,
     missing_omics,
     node_effects,
     node_heritability,
 )
+from nnmm_jax.reports.network_plot import network
+from nnmm_jax.reports.prediction_plots import checks_of_fit
 
 _TOP = 20
 
@@ -182,12 +184,15 @@ FIGURES: Mapping[str, Callable[[FitResult], Figure]] = MappingProxyType(
     {
         "chains": chains,
         "convergence": convergence,
+        "forest": forest,
+        "network": network,
         "variance_shares": variance_shares,
         "breeding_values": breeding_values,
         "node_effects": node_effects,
         "node_heritability": node_heritability,
         "marker_effects": marker_effects,
         "prediction": prediction,
+        "predictive_checks": checks_of_fit,
         "missing_omics": missing_omics,
     }
 )
