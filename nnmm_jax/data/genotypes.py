@@ -65,8 +65,8 @@ class Genotypes:
         What each rule of quality control dropped.
     id_form
         How the ids of a table were written.
-    replaced_by
-        What missing cells are replaced by, see :class:`QualityControl`.
+    drawn_seed
+        Seed of the draws that have replaced missing cells; None where the mean does.
     coding
         How alleles are counted.
     """
@@ -81,7 +81,7 @@ class Genotypes:
     failed_ids: tuple[str, ...] = ()
     counts: tuple[QualityCount, ...] = ()
     id_form: IdForm = field(default_factory=IdForm)
-    replaced_by: str = "mean"
+    drawn_seed: int | None = None
     coding: MarkerCoding = MarkerCoding()
 
     @property
@@ -196,8 +196,9 @@ def genotypes_of(
             "other limits"
         )
     kept = keep_in_place(codes, rows, passes)
-    if quality.missing_genotypes == "draw":
-        draw_missing(kept, quality.seed)
+    seed = quality.seed if quality.missing_genotypes == "draw" else None
+    if seed is not None:
+        draw_missing(kept, seed)
     return Genotypes(
         codes=kept,
         ids=tuple(ids[rows].tolist()),
@@ -209,7 +210,7 @@ def genotypes_of(
         failed_ids=tuple(ids[~rows].tolist()),
         counts=(*of_ids, *of_markers),
         id_form=dosages.id_form,
-        replaced_by=quality.missing_genotypes,
+        drawn_seed=seed,
         coding=MarkerCoding(
             major=int((counts.frequency[passes] > 0.5).sum()),
             without_two=int((counts.high[passes] <= 1).sum()),

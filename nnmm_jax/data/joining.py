@@ -45,7 +45,7 @@ def join_report(
         constant_markers=len(markers.constant),
         unobserved_markers=len(markers.unobserved),
         missing_genotypes=markers.n_missing,
-        missing_genotypes_by=markers.replaced_by,
+        genotypes_drawn_seed=markers.drawn_seed,
         coding=markers.coding,
         dropped_omics=_dropped(omics, people),
         dropped_phenotypes=_dropped(phenotypes, people),

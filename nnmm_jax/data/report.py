@@ -13,8 +13,6 @@ from nnmm_jax.errors import shortlist
 # Ids of dropped rows that a report names.
 FIRST_IDS = 5
 
-_REPLACED = {"mean": "the marker's mean", "draw": "draws from the marker's observed dosages"}
-
 
 @dataclass(frozen=True)
 class Dropped:
@@ -77,8 +75,9 @@ class JoinReport:
         Markers dropped: all their observed dosages equal, or none observed.
     missing_genotypes
         Missing cells of the analysed markers, which are replaced.
-    missing_genotypes_by
-        By what: ``mean`` of the marker or ``draw`` from its observed dosages.
+    genotypes_drawn_seed
+        Seed of the draws from the marker's observed dosages that replace them; None where the mean
+        of the marker does.
     coding
         How alleles of the analysed markers are counted.
     dropped_omics, dropped_phenotypes
@@ -128,7 +127,7 @@ class JoinReport:
     candidates: int = 0
     records: int = 0
     repeatedly_phenotyped: int = 0
-    missing_genotypes_by: str = "mean"
+    genotypes_drawn_seed: int | None = None
     coding: MarkerCoding = MarkerCoding()
     individuals_from: str = "genotypes"
     pedigree: PedigreeCounts | None = None
@@ -224,10 +223,13 @@ class JoinReport:
         if self.pedigree is not None:
             lines.extend(_pedigree_lines(self.pedigree))
         if self.markers:
+            replacement = "the marker's mean"
+            if self.genotypes_drawn_seed is not None:
+                replacement = "draws from the marker's observed dosages"
             lines += [
                 f"markers: {self.markers}; dropped: {self.constant_markers} constant, "
                 f"{self.unobserved_markers} without data",
-                f"genotype cells missing, replaced by {_REPLACED[self.missing_genotypes_by]}: "
+                f"genotype cells missing, replaced by {replacement}: "
                 f"{self.missing_genotypes} ({self.missing_genotypes_share:.2%})",
                 f"markers that count the more frequent allele: {self.coding.major}; where nobody "
                 f"has two copies: {self.coding.without_two}, nobody none: "

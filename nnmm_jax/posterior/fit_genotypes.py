@@ -9,6 +9,7 @@ import pandas as pd
 from nnmm_jax.data.align import Dataset
 from nnmm_jax.data.dosages import Dosages
 from nnmm_jax.data.genotype_files import GenotypeSource
+from nnmm_jax.data.imputation import draw_missing
 from nnmm_jax.data.tables import label
 from nnmm_jax.errors import InputError, shortlist
 from nnmm_jax.inference.build_arrays import decoded, marker_means
@@ -97,6 +98,10 @@ def read_fit_genotypes(
     codes = found.codes
     if not np.array_equal(rows, np.arange(len(codes))):
         codes = codes[rows]
+    seed = result.run.get("data", {}).get("genotypes_drawn_seed")
+    if seed is not None:  # the fit's own draws, in the same places
+        codes = np.array(codes)
+        draw_missing(codes, seed)
     _check_same(codes, result, name)
     return FitGenotypes(codes, result.constant_data["marker_dosage"].values, found.places)
 

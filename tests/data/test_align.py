@@ -119,7 +119,7 @@ def test_report_counts_what_was_joined_and_dropped() -> None:
         "candidates": 1,
         "records": 3,
         "repeatedly_phenotyped": 0,
-        "missing_genotypes_by": "mean",
+        "genotypes_drawn_seed": None,
         "coding": {"major": 0, "without_two": 0, "without_zero": 0},
         "individuals_from": "genotypes",
         "pedigree": None,

@@ -72,7 +72,7 @@ def test_dataset_and_report_say_how_missing_genotypes_are_replaced() -> None:
     share = f"{n_missing} ({n_missing / 120:.2%})"
     line = f"genotype cells missing, replaced by draws from the marker's observed dosages: {share}"
     assert line in drawn.report.lines()
-    assert json.loads(json.dumps(drawn.report.to_dict()))["missing_genotypes_by"] == "draw"
+    assert json.loads(json.dumps(drawn.report.to_dict()))["genotypes_drawn_seed"] == 0
 
 
 def test_coding_is_counted_of_the_markers_that_are_analysed() -> None:

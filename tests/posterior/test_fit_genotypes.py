@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from nnmm_jax import Dosages
+from nnmm_jax.data.imputation import draw_missing
 from nnmm_jax.errors import InputError
 from nnmm_jax.posterior.fit_genotypes import read_fit_genotypes
 
@@ -47,6 +48,17 @@ def test_the_file_of_the_fit_is_read_with_its_id_column(case, tmp_path):
     (tmp_path / "g.csv").unlink()
     with pytest.raises(InputError, match=r"g\.csv: expected a file, found nothing there"):
         read_fit_genotypes(result)
+
+
+def test_missing_genotypes_that_the_fit_has_drawn_are_drawn_again(case):
+    result, dosages = case
+    drawn = dosages.codes.copy()
+    draw_missing(drawn, 7)
+    constant = result.constant_data.assign(marker_dosage=(("marker",), drawn.mean(axis=0)))
+    run = {**result.run, "data": {"genotypes_drawn_seed": 7}}
+    result = dataclasses.replace(result, constant_data=constant, run=run)
+    np.testing.assert_array_equal(read_fit_genotypes(result, dosages).codes, drawn)
+    assert dosages.codes[2, 3] == -1
 
 
 def test_read__raises_without_a_name(case):
