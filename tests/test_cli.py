@@ -324,7 +324,7 @@ def test_fit__overwrites_only_results(tables, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "fragment"),
     [
-        ([], "required: {fit,plan,predict,cross-validate,compare,prior,check,convert,simulate}"),
+        ([], f"required: {cli.COMMANDS}"),
         (["fit"], "--phenotypes, --trait, --out"),
         (["fit", "--sampels", "9"], "--phenotypes"),
         (["prior"], "--phenotypes, --trait"),
