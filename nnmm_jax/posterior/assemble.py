@@ -189,7 +189,7 @@ def _parameters(
     dataset: Dataset, prepared: Prepared, output: RunOutput
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     """Whole parameter sets of some draws of all chains, in the user's units."""
-    scaling, chains = prepared.scaling, output.stats["non_finite"].shape[0]
+    scaling, chains = prepared.scaling, len(np.asarray(output.sums.nodes_count))
     node_sd, trait_sd = scaling.node_sd, scaling.trait_sd
     found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
 
@@ -206,9 +206,6 @@ def _parameters(
             whole[sample] = shift + factor * one
         found[name] = (("sample", *dims), whole)
 
-    def of_draws(name: str) -> np.ndarray:
-        return np.asarray(output.draws[name][:, output.snapshot_draws])
-
     taken = output.snapshots
     sampled = np.repeat(np.arange(chains)[:, None], len(output.snapshot_draws), axis=1)
     found["from_chain"] = (("sample",), sampled.ravel())
@@ -219,7 +216,7 @@ def _parameters(
     add("trait_base", fixed, factor=trait_sd, shift=scaling.trait_mean)
     add("var_residual_trait", taken["var_residual_trait"], factor=trait_sd**2)
     for name in _MEANS:
-        add(name, of_draws(name), factor=trait_sd)
+        add(name, taken[name], factor=trait_sd)
     if "skip_effect" in taken:
         add("skip_effect", taken["skip_effect"], "marker", factor=trait_sd)
     if "node_base" in taken:
@@ -231,7 +228,7 @@ def _parameters(
         unit = node_sd if prepared.activation.linear else 1.0
         add("node_effect", taken["node_effect"], "node", factor=trait_sd / unit)
     for name in prepared.activation.parameters.priors:
-        value = of_draws(f"theta_{name}")
+        value = taken[f"theta_{name}"]
         add(f"theta_{name}", value, *(f"theta_{name}_{axis}" for axis in range(value.ndim - 2)))
     return found
 
