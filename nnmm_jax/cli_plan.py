@@ -49,6 +49,23 @@ def add_sampler_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="the most sweeps then kept, of every chain (default: 10 times --samples)",
     )
+    for name, value, kind, what in (
+        ("max-minutes", "M", float, "end after M minutes with the draws that there are"),
+        ("thin", "N", int, "keep the draws of every Nth sweep (default: 1)"),
+    ):
+        sampler.add_argument(f"--{name}", type=kind, metavar=value, help=what)
+    sampler.add_argument(
+        "--keep",
+        action="append",
+        metavar="SITE",
+        help="keep the draws of marker_effect, skip_effect or omics too; repeatable",
+    )
+    sampler.add_argument(
+        "--no-checkpoint", action="store_true", help="keep no state of the run, and draws in memory"
+    )
+    sampler.add_argument(
+        "--lazy", action="store_true", help="leave draws on disk, without a copy in posterior.nc"
+    )
     sampler.add_argument(
         "--sampler",
         default="hmc",
@@ -61,6 +78,25 @@ def add_sampler_flags(parser: argparse.ArgumentParser) -> None:
     sampler.add_argument(
         "--threads", type=int, metavar="N", help="CPU threads (default: all there are)"
     )
+
+
+def length_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What the flags of a run's length and of what is kept say, as arguments of a fit.
+
+    Raises
+    ------
+    InputError
+        If they do not fit together.
+    """
+    from nnmm_jax.inference.run_settings import RunSettings
+
+    names = ("warmup", "samples", "chains", "sampler", "until_ess", "max_samples")
+    length = {name: getattr(options, name) for name in names}
+    if options.thin is not None:
+        length["thin"] = options.thin
+    length["keep"] = tuple(options.keep or ())
+    RunSettings(**length, max_minutes=options.max_minutes)
+    return length
 
 
 def add_plan(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -96,13 +132,7 @@ def _plan(options: argparse.Namespace) -> None:
     check_least(options, warmup=0, samples=1, chains=1, latent=0, seed=0)
     if options.threads is not None:
         use_threads(options.threads)
-    from nnmm_jax.inference.run_settings import RunSettings
-
-    length = {
-        name: getattr(options, name)
-        for name in ("warmup", "samples", "chains", "sampler", "until_ess", "max_samples")
-    }
-    RunSettings(**length)
+    length = length_of(options)
     if any(getattr(options, name) is not None for name in (*_SIZES, *_SHARES)):
         dataset = _sized(options)
         network = network_of(options)
@@ -119,7 +149,9 @@ def _plan(options: argparse.Namespace) -> None:
             print("\n".join(dataset.report.lines()), file=sys.stderr)
     from nnmm_jax import Model
 
-    plan = Model(dataset, network).plan(**length)
+    plan = Model(dataset, network).plan(
+        **length, checkpoint=not options.no_checkpoint, lazy=options.lazy
+    )
     print(plan)
     plan.check()
 

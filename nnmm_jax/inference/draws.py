@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+_CHUNK_BYTES, _CHUNK_DRAWS = 2**24, 100  # on disk, of one quantity: neither more than that
+
 # What a piece of a run gives: ``draw``, ``stats`` and, where large sites are kept, ``site``;
 # arrays (chain, draw, ...) by name.
 Collected = Mapping[str, Mapping[str, Any]]
@@ -38,6 +40,17 @@ class StreamSink(DrawSink, Protocol):
 
     def go_on(self, content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Return to where :meth:`state` was asked."""
+
+
+def draws_in_chunk(size: int) -> int:
+    """How many draws of ``size`` bytes (all chains) go to disk together.
+
+    Examples
+    --------
+    >>> draws_in_chunk(16), draws_in_chunk(2**20), draws_in_chunk(2**30)
+    (100, 16, 1)
+    """
+    return min(max(1, _CHUNK_BYTES // max(size, 1)), _CHUNK_DRAWS)
 
 
 def kept_rows(start: int, count: int, thin: int) -> slice:

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 from jax import Array, random
 
 from nnmm_jax.errors import InputError
-from nnmm_jax.inference.checkpoint import Checkpoint, CheckpointFolder
+from nnmm_jax.inference.checkpoint import SETTINGS_FILE, Checkpoint, CheckpointFolder
 from nnmm_jax.inference.draws import StreamSink
 from nnmm_jax.inference.kernel import KernelState
 
@@ -19,24 +20,39 @@ _STATE, _STREAM = "state", "stream/"  # first parts of the names of arrays
 
 
 @dataclass(frozen=True)
-class CheckpointPlan:
-    """How often the state of a run is written.
+class Checkpoints:
+    """Where and how often the state of a run is written, so that it can go on.
 
     Attributes
     ----------
+    folder : str or Path
+        Made by the run.
     every : int or None
         Sweeps between checkpoints.
     minutes : float or None
         Minutes between checkpoints; whichever comes first.
+    overwrite : bool
+        Whether the checkpoints of another run in the folder may be replaced.
+    command : mapping
+        What else to note down for who resumes the run, as JSON can hold it.
 
     Raises
     ------
     InputError
-        If either is not a positive number.
+        If a number is not above 0.
+
+    Examples
+    --------
+    >>> import nnmm_jax as nm
+    >>> nm.Checkpoints("my_run", every=500).minutes
+    10.0
     """
 
+    folder: str | Path
     every: int | None = None
     minutes: float | None = MINUTES
+    overwrite: bool = False
+    command: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -49,6 +65,26 @@ class CheckpointPlan:
             if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
                 raise InputError(f"{name}: expected a number above 0, found {value!r}")
 
+    def check(self) -> None:
+        """Refuse a folder that the run may not write to; writes nothing.
+
+        Raises
+        ------
+        InputError
+            If it is there with something in it, unless ``overwrite``.
+        """
+        folder = Path(self.folder)
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is a file: give the name of a folder for checkpoints")
+        if self.overwrite or not folder.is_dir() or not any(folder.iterdir()):
+            return
+        if (folder / SETTINGS_FILE).is_file():
+            raise InputError(
+                f"{folder} holds the checkpoints of a run: go on with it (nnmm_jax.resume, or nnmm "
+                "fit --resume), or choose another folder"
+            )
+        raise InputError(f"{folder} is not empty: choose another folder for checkpoints")
+
 
 class Recording:
     """Writes the state of a run, and reads it where the run goes on.
@@ -58,7 +94,7 @@ class Recording:
     folder : CheckpointFolder
     stream : StreamSink
         Of the draws.
-    plan : CheckpointPlan
+    plan : Checkpoints
     start : Checkpoint or None
         Where the run goes on; ``None``: at the start.
     """
@@ -67,7 +103,7 @@ class Recording:
         self,
         folder: CheckpointFolder,
         stream: StreamSink,
-        plan: CheckpointPlan,
+        plan: Checkpoints,
         start: Checkpoint | None = None,
     ) -> None:
         self.folder, self.stream, self.start = folder, stream, start
@@ -90,6 +126,8 @@ class Recording:
         InputError
             If they cannot be written; earlier checkpoints stay.
         """
+        if sweeps == self._written:
+            return
         self.trying(self.stream.flush)
         of_stream, arrays = self.stream.state()
         arrays = {_STREAM + name: value for name, value in arrays.items()}

@@ -392,6 +392,6 @@ def _check_draws(run: _Run, settings: RunSettings, recording: Recording | None) 
         return
     go_on = "allow more" if recording is None else f"allow more, or {recording.how_to_go_on}"
     raise InputError(
-        f"max_minutes: expected time for the warm-up and some draws, found {settings.max_minutes:g} "
-        f"minutes over after {run.sweeps} sweeps; {go_on}"
+        f"max_minutes: expected time for the warm-up and some draws, found "
+        f"{settings.max_minutes:g} minutes over after {run.sweeps} sweeps; {go_on}"
     )

@@ -1,6 +1,6 @@
 """From what the sampler kept to a :class:`FitResult` in the user's units, with named dimensions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -11,6 +11,7 @@ from nnmm_jax.inference.collect import Moments
 from nnmm_jax.inference.prepare import Prepared, Scaling
 from nnmm_jax.inference.quantities import Quantity, describe
 from nnmm_jax.inference.run import RunOutput
+from nnmm_jax.posterior.diagnostics import spaced_individuals
 
 _DRAW = ("chain", "draw")
 _AT_A_TIME = 2**20  # values in double precision: a whole array of draws would be far more
@@ -18,18 +19,56 @@ _AT_A_TIME = 2**20  # values in double precision: a whole array of draws would b
 _MEANS = ("mediated_mean", "direct_mean", "epv_mean")
 
 
-def _in_units(
-    draws: dict[str, np.ndarray],
+def noise_streams(seed: int, chains: int) -> list[np.random.Generator]:
+    """Random numbers of predictive draws, a stream for each chain."""
+    return [np.random.default_rng([seed, chain]) for chain in range(chains)]
+
+
+def in_units(
+    draws: Mapping[str, np.ndarray],
     prepared: Prepared,
-    described: dict[str, Quantity],
-    seed: int,
+    described: Mapping[str, Quantity],
+    noise: Sequence[np.random.Generator],
 ) -> dict[str, np.ndarray]:
-    """Undo the internal scaling of all draws, one quantity at a time."""
+    """Undo the internal scaling of draws, one quantity at a time.
+
+    Parameters
+    ----------
+    draws : mapping of str to (chain, draw, ...)
+        All draws, or those that follow others of which ``noise`` has been taken.
+    prepared : Prepared
+    described : mapping of str to Quantity
+        What the draws are.
+    noise : sequence of numpy.random.Generator
+        Of :func:`noise_streams`; predictive draws take from it.
+
+    Returns
+    -------
+    dict of str to (chain, draw, ...)
+        Single precision.
+    """
+    large = _of_individual(described, draws)
+    found = _small_in_units(
+        {name: draws[name] for name in draws if name not in large}, prepared, described
+    )
+    variance = found["var_residual_trait"]
+    found["var_residual_trait"] = _single(variance)
+    found |= _of_individuals(draws, large, prepared, variance, noise)
+    return {name: found[name] for name in (*draws, "y_mean", "y_pred") if name in found}
+
+
+def _of_individual(described: Mapping[str, Quantity], names: Iterable[str]) -> list[str]:
+    return [name for name in names if described[name].dims == ("individual",)]
+
+
+def _small_in_units(
+    draws: Mapping[str, np.ndarray], prepared: Prepared, described: Mapping[str, Quantity]
+) -> dict[str, np.ndarray]:
+    """All but values of individuals; the residual variance still in double precision."""
     scaling, data = prepared.scaling, prepared.data
     node_sd, trait_sd = scaling.node_sd, scaling.trait_sd
-    large = [name for name in draws if described[name].dims == ("individual",)]
     fixed = {f"fixed_omics{block.suffix}" for block in data.omics}
-    small = [name for name in draws if name not in {*large, *_MEANS, *fixed}]
+    small = [name for name in draws if name not in {*_MEANS, *fixed}]
     of_trait = {"none": 1.0, "trait": trait_sd, "trait2": trait_sd**2}
     found: dict[str, np.ndarray] = {}
     shift: np.ndarray | float = 0.0
@@ -53,10 +92,7 @@ def _in_units(
         found[f"fixed_omics{block.suffix}"] = _fixed_omics(
             draws[f"fixed_omics{block.suffix}"], terms, f"node{block.suffix}", prepared
         )
-    variance = found["var_residual_trait"]
-    found["var_residual_trait"] = _single(variance)
-    found |= _of_individuals(draws, large, prepared, variance, seed)
-    return {name: found[name] for name in (*draws, "y_mean", "y_pred") if name in found}
+    return found
 
 
 def _fixed_omics(draws: np.ndarray, terms: np.ndarray, dim: str, prepared: Prepared) -> np.ndarray:
@@ -68,11 +104,11 @@ def _fixed_omics(draws: np.ndarray, terms: np.ndarray, dim: str, prepared: Prepa
 
 
 def _of_individuals(
-    draws: dict[str, np.ndarray],
+    draws: Mapping[str, np.ndarray],
     names: Sequence[str],
     prepared: Prepared,
     var_residual: np.ndarray,
-    seed: int,
+    noise: Sequence[np.random.Generator],
 ) -> dict[str, np.ndarray]:
     """Values of individuals in the trait's units, expected and predictive phenotypes among them.
 
@@ -87,7 +123,6 @@ def _of_individuals(
     }
     step = max(1, _AT_A_TIME // n)
     for chain in range(n_chains):
-        random = np.random.default_rng([seed, chain])
         for start in range(0, n_draws, step):
             at = chain, slice(start, start + step)
             part = {name: draws[name][at].astype(np.float64) for name in names}
@@ -96,7 +131,7 @@ def _of_individuals(
             explained += draws["fixed_trait"][at].astype(np.float64) @ prepared.trait_rows
             y_mean = explained * scaling.trait_sd + scaling.trait_mean
             found["y_mean"][at] = y_mean
-            found["y_pred"][at] = _predictive(y_mean, var_residual[at], random)
+            found["y_pred"][at] = _predictive(y_mean, var_residual[at], noise[chain])
             for name in kept:
                 found[name][at] = part[name] * scaling.trait_sd
     return found
@@ -241,7 +276,7 @@ def _single(value: np.ndarray) -> np.ndarray:
 def assemble(
     dataset: Dataset, prepared: Prepared, output: RunOutput, *, seed: int
 ) -> dict[str, xr.Dataset]:
-    """Build the groups of a result.
+    """Build the groups of a result whose draws are in memory.
 
     Parameters
     ----------
@@ -256,16 +291,63 @@ def assemble(
         posterior, sample_stats, moments, constant_data, parameters.
     """
     described = describe(prepared.data, prepared.activation)
-    draws = _in_units(output.draws, prepared, described, seed)
-    variables = {}
-    for name, value in draws.items():
-        dims, of_trait, _ = described[name]
-        if of_trait:
-            variables[name] = ((*_DRAW, *dims, "trait"), value[..., None])
-        else:
-            variables[name] = ((*_DRAW, *dims), value)
     n_chains, n_draws = output.stats["non_finite"].shape
+    draws = in_units(output.draws, prepared, described, noise_streams(seed, n_chains))
+    variables = {
+        name: (draw_dims(described[name]), with_trait(value, described[name]))
+        for name, value in draws.items()
+    }
     steps = {"chain": np.arange(n_chains), "draw": np.arange(n_draws)}
+    found = {
+        "posterior": _dataset(variables, {**steps, **coordinates(dataset, prepared)}),
+        "sample_stats": _dataset(
+            {name: (_DRAW, value) for name, value in output.stats.items()}, steps
+        ),
+    }
+    return found | assemble_rest(dataset, prepared, output)
+
+
+def judged(dataset: Dataset, prepared: Prepared, output: RunOutput) -> xr.Dataset:
+    """Those draws of a posterior that :mod:`nnmm_jax.posterior.diagnostics` judges.
+
+    Parameters
+    ----------
+    dataset, prepared, output
+        Of the same fit, its draws in memory.
+
+    Returns
+    -------
+    Dataset
+        As the posterior of :func:`assemble`, with values of some individuals only.
+    """
+    described = describe(prepared.data, prepared.activation)
+    large = _of_individual(described, output.draws)
+    small = {name: value for name, value in output.draws.items() if name not in large}
+    found = _small_in_units(small, prepared, described)
+    rows = spaced_individuals(len(dataset.ids))
+    for name in (one for one in large if one != "group_value"):
+        some = output.draws[name][:, :, rows].astype(np.float64)
+        found[name] = (some * prepared.scaling.trait_sd).astype(np.float32)
+    variables = {
+        name: (draw_dims(described[name]), with_trait(_single(value), described[name]))
+        for name, value in found.items()
+    }
+    names = coordinates(dataset, prepared)
+    return _dataset(variables, names | {"individual": dataset.ids[rows]})
+
+
+def draw_dims(quantity: Quantity) -> tuple[str, ...]:
+    """Dimensions of the draws of a quantity."""
+    return (*_DRAW, *quantity.dims, *(("trait",) if quantity.of_trait else ()))
+
+
+def with_trait(value: np.ndarray, quantity: Quantity) -> np.ndarray:
+    """Draws of a quantity with the axis of the trait, if it has one."""
+    return value[..., None] if quantity.of_trait else value
+
+
+def coordinates(dataset: Dataset, prepared: Prepared) -> dict[str, np.ndarray]:
+    """Names along all dimensions but chain and draw."""
     node_names = np.asarray(prepared.node_names, dtype=str)
     names = {
         "individual": dataset.ids,
@@ -280,9 +362,14 @@ def assemble(
         dim = f"node{block.suffix}"
         names[dim] = _of_nodes(node_names, dim, prepared)
         names[f"term_omics{block.suffix}"] = np.asarray(design.names, dtype=str)
+    return names
+
+
+def assemble_rest(dataset: Dataset, prepared: Prepared, output: RunOutput) -> dict[str, xr.Dataset]:
+    """Build the groups of a result that are no draws: moments, constant_data, parameters."""
+    names = coordinates(dataset, prepared)
     parameters = _parameters(dataset, prepared, output)
     samples = {"sample": np.arange(next(iter(parameters.values()))[1].shape[0])}
-    kept = _dataset({name: (_DRAW, value) for name, value in output.stats.items()}, steps)
     constant = {
         "omics_observed": (("individual", "node"), np.asarray(prepared.data.observed).T),
         "phenotype": (("individual", "trait"), individual_means(dataset)[:, None]),
@@ -296,8 +383,6 @@ def assemble(
     }
     moments = _moments(output, prepared.scaling)
     return {
-        "posterior": _dataset(variables, {**steps, **names}),
-        "sample_stats": kept,
         "moments": _dataset(moments, names),
         "constant_data": _dataset(constant, names),
         "parameters": _dataset(parameters, {**samples, **names}),
