@@ -278,7 +278,7 @@ def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **dict(arrays))  # type: ignore[arg-type]
+            np.savez(stream, allow_pickle=False, **dict(arrays))
             stream.flush()
             os.fsync(stream.fileno())
 

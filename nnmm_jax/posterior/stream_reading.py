@@ -34,7 +34,7 @@ def damage(path: Path, content: Mapping[str, Any]) -> str | None:
     if not count:
         return None
     try:
-        group = zarr.open_group(path, mode="r", use_consolidated=False)
+        group: Any = zarr.open_group(path, mode="r", use_consolidated=False)
         for name, array in ((f"{one}/{key}", array) for one in GROUPS
                             for key, array in group[one].arrays()):  # fmt: skip
             if array.attrs[DIMS][:2] != ["chain", "draw"]:
@@ -67,7 +67,8 @@ def read_stream(path: Path, *, sites: bool = True) -> dict[str, xr.Dataset]:
     if not path.is_dir():
         raise InputError(f"{path}: expected the draws of a run, found nothing there")
     try:
-        count = zarr.open_group(path, mode="r", use_consolidated=False).attrs[COUNT]
+        store: Any = zarr.open_group(path, mode="r", use_consolidated=False)
+        count = store.attrs[COUNT]
         return {name: _group(path, name, count, sites=sites) for name in GROUPS}
     except Exception as error:  # of many classes
         raise InputError(
