@@ -59,6 +59,7 @@ class DrawStream:
         self._seen = self._count = self._room = 0
         self._flushed = time.monotonic()
         self._group: Any = None
+        self._arrays: dict[str, Any] = {}
 
     def create(self) -> None:
         """Make the store, in the place of any other."""
@@ -72,8 +73,8 @@ class DrawStream:
     def expect(self, sweeps: int) -> None:
         """Make room for so many sweeps in all."""
         self._room = sweeps // self._settings.thin
-        for name in self._tails:
-            self._make_room(self._group[name])
+        for array in self._arrays.values():
+            self._make_room(array)
 
     def _make_room(self, array: Any) -> None:
         """Whole chunks, so that writing one never has to read it."""
@@ -140,7 +141,7 @@ class DrawStream:
             **_SAFELY,
         )
         self._make_room(array)
-        self._tails[name] = value[:, :0]
+        self._arrays[name], self._tails[name] = array, value[:, :0]
         for dim in dims:
             if dim in self._names and dim not in self._group[group]:
                 names = self._names[dim]
@@ -157,7 +158,7 @@ class DrawStream:
     def _write_chunks(self, count: int) -> None:
         """Write what fills chunks, of ``count`` draws in all."""
         for name, tail in self._tails.items():
-            array = self._group[name]
+            array = self._arrays[name]
             chunk = array.chunks[1]
             while tail.shape[1] >= chunk:
                 start = count - tail.shape[1]
@@ -170,7 +171,7 @@ class DrawStream:
         for name, tail in self._tails.items():
             if not tail.shape[1]:
                 continue
-            array = self._group[name]
+            array = self._arrays[name]
             start, chunk = self._count - tail.shape[1], array.chunks[1]
             whole = np.zeros((tail.shape[0], chunk, *tail.shape[2:]), tail.dtype)
             whole[:, : tail.shape[1]] = tail
@@ -181,8 +182,7 @@ class DrawStream:
     def finish(self) -> None:
         """Write everything, with no more room than for that."""
         self.flush()
-        for name in self._tails:
-            array = self._group[name]
+        for array in self._arrays.values():
             array.resize((array.shape[0], self._count, *array.shape[2:]))
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -201,6 +201,8 @@ class DrawStream:
         else:
             self._group = zarr.open_group(self._path, mode="r+", use_consolidated=False)
             self._group.attrs[COUNT] = content["draws"]
+            with zarr.config.set({"array.write_empty_chunks": True}):  # as when they were made
+                self._arrays = {name: self._group[name] for name in arrays}
         self._tails = dict(arrays)
         self._count, self._seen = content["draws"], content["sweeps"]
         self.expect(self._count * self._settings.thin)
