@@ -157,6 +157,7 @@ def plan_memory(
         become.
     """
     data = shapes(prepared.data)
+    check_sites(settings.keep, data)
     tables = _arrays_of(dataset)
     program = compiled_program(data, prepared.activation, settings)
     compiling = machine_memory.resident()
@@ -164,7 +165,6 @@ def plan_memory(
     now = machine_memory.resident()
     held = sum(_held(one) for one in tables)
 
-    check_sites(settings.keep, data)
     size = pieces_of(settings)
     every = _draw_bytes(program)
     sites = _site_bytes(settings, data)

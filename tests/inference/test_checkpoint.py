@@ -70,7 +70,7 @@ def test_a_damaged_one_is_passed_over_and_said(folder, spoil):
 def test_newest__raises_on_nothing_whole(folder):
     for sweeps in (50, 75):
         cut_arrays(folder.path / f"{sweeps:09d}.json")
-    with pytest.raises(InputError, match="expected a whole checkpoint, found.*75.*50.*start anew"):
+    with pytest.raises(InputError, match=r"expected a whole checkpoint, found.*75.*50.*start anew"):
         folder.newest(RUN)
 
 
