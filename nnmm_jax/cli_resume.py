@@ -27,8 +27,8 @@ def add_checkpoint_flags(parser: argparse.ArgumentParser, *, resumes: bool = Fal
             FLAG,
             metavar="DIR",
             type=Path,
-            help="go on with the run in DIR, in place of all flags but --samples (in all), "
-            "--until-ess, --max-samples, --max-minutes, --threads, --quiet and these",
+            help="go on with the run in DIR, in place of all other flags but those of the length, "
+            "such as --samples (in all)",
         )
     group.add_argument(
         "--checkpoint-every", type=int, metavar="N", help="write the state every N sweeps"
