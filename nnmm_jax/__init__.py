@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nnmm_jax.api import Model as Model
     from nnmm_jax.api import fit as fit
+    from nnmm_jax.api import resume as resume
     from nnmm_jax.data.align import Dataset as Dataset
     from nnmm_jax.data.align import read_dataset as read_dataset
     from nnmm_jax.data.connections import cis_connections as cis_connections
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from nnmm_jax.data.quality import QualityControl as QualityControl
     from nnmm_jax.errors import InputError as InputError
     from nnmm_jax.inference.memory_plan import MemoryPlan as MemoryPlan
+    from nnmm_jax.inference.recording import Checkpoints as Checkpoints
     from nnmm_jax.network.priors import GBLUP as GBLUP
     from nnmm_jax.network.priors import RRBLUP as RRBLUP
     from nnmm_jax.network.priors import BayesA as BayesA
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from nnmm_jax.network.terms import Relationship as Relationship
     from nnmm_jax.posterior.result import FitResult as FitResult
     from nnmm_jax.posterior.result import load as load
+    from nnmm_jax.posterior.stream_reading import open_draws as open_draws
     from nnmm_jax.reports.comparison import compare as compare
     from nnmm_jax.reports.cross_validation import cross_validate as cross_validate
     from nnmm_jax.reports.imputation import check_imputation as check_imputation
@@ -70,6 +73,7 @@ _HOME = {
     "BayesL": "nnmm_jax.network.priors",
     "BayesR": "nnmm_jax.network.priors",
     "Block": "nnmm_jax.network.spec",
+    "Checkpoints": "nnmm_jax.inference.recording",
     "Dataset": "nnmm_jax.data.align",
     "Dosages": "nnmm_jax.data.dosages",
     "FitResult": "nnmm_jax.posterior.result",
@@ -92,7 +96,9 @@ _HOME = {
     "fit": "nnmm_jax.api",
     "load": "nnmm_jax.posterior.result",
     "predictive_checks": "nnmm_jax.reports.predictive_checks",
+    "open_draws": "nnmm_jax.posterior.stream_reading",
     "read_dataset": "nnmm_jax.data.align",
+    "resume": "nnmm_jax.api",
     "simulate": "nnmm_jax.network.simulate",
     "use_threads": "nnmm_jax.threads",
 }

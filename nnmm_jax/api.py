@@ -3,18 +3,23 @@
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import jax
+import numpy as np
 import xarray as xr
 from numpyro.distributions import Distribution
 
 from nnmm_jax.data.align import Dataset
+from nnmm_jax.errors import InputError
 from nnmm_jax.inference.build_shapes import ShapeBuilder
 from nnmm_jax.inference.memory_plan import MemoryPlan, plan_memory
 from nnmm_jax.inference.prepare import Prepared, prepare
 from nnmm_jax.inference.prior_predictive import PriorPredictive, prior_predictive
+from nnmm_jax.inference.recording import Checkpoints
 from nnmm_jax.inference.run import RunOutput, run_chains
 from nnmm_jax.inference.run_settings import RunSettings
 from nnmm_jax.machine_memory import peak_memory_mb
@@ -23,11 +28,17 @@ from nnmm_jax.network.functions import function_name
 from nnmm_jax.network.parameters import prior_text
 from nnmm_jax.network.priors import Prior, Residual
 from nnmm_jax.network.spec import Block, Network
-from nnmm_jax.posterior.assemble import assemble
+from nnmm_jax.posterior.assemble import assemble, assemble_rest, judged
 from nnmm_jax.posterior.diagnostics import diagnostics
 from nnmm_jax.posterior.provenance import header, machine, versions
-from nnmm_jax.posterior.result import FitResult
+from nnmm_jax.posterior.recorded import Recorded, begin, find, stored_settings
+from nnmm_jax.posterior.result import DRAWS_AT, FitResult
 from nnmm_jax.posterior.stopping import Reached, closing_lines, reached
+
+# How a run on disk begins, or is found again.
+OnDisk: TypeAlias = Callable[
+    [Checkpoints, Dataset, Prepared, RunSettings, Mapping[str, object]], Recorded
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +97,17 @@ class Model:
         sampler: str = "hmc",
         until_ess: float | None = None,
         max_samples: int | None = None,
+        thin: int = 1,
+        keep: Sequence[str] = (),
+        checkpoint: bool = False,
+        lazy: bool = False,
     ) -> MemoryPlan:
         """Predict the memory of a fit; arguments as in :func:`fit`. Compiles, but fits nothing.
+
+        Parameters
+        ----------
+        checkpoint : bool
+            Whether the draws go to disk.
 
         Returns
         -------
@@ -99,9 +119,20 @@ class Model:
         InputError
             If settings, network and data do not fit together.
         """
-        settings = RunSettings(warmup, samples, chains, 0, False, sampler, until_ess, max_samples)
+        settings = RunSettings(
+            warmup=warmup,
+            samples=samples,
+            chains=chains,
+            progress=False,
+            sampler=sampler,
+            until_ess=until_ess,
+            max_samples=max_samples,
+            thin=thin,
+            keep=tuple(keep),
+        )
+        _check_kept(settings, checkpoint, lazy)
         planned = prepare(self.dataset, self.network, build=ShapeBuilder)
-        return plan_memory(self.dataset, planned, settings)
+        return plan_memory(self.dataset, planned, settings, on_disk=checkpoint, lazy=lazy)
 
     def fit(
         self,
@@ -114,16 +145,66 @@ class Model:
         sampler: str = "hmc",
         until_ess: float | None = None,
         max_samples: int | None = None,
+        thin: int = 1,
+        keep: Sequence[str] = (),
+        max_minutes: float | None = None,
+        checkpoint: str | Path | Checkpoints | None = None,
+        lazy: bool = False,
     ) -> FitResult:
         """Fit by Markov chain Monte Carlo; arguments as in :func:`fit`."""
         seed = secrets.randbelow(2**31) if seed is None else seed
         settings = RunSettings(
-            warmup, samples, chains, seed, progress, sampler, until_ess, max_samples
+            warmup=warmup,
+            samples=samples,
+            chains=chains,
+            seed=seed,
+            progress=progress,
+            sampler=sampler,
+            until_ess=until_ess,
+            max_samples=max_samples,
+            thin=thin,
+            keep=tuple(keep),
+            max_minutes=max_minutes,
         )
-        if progress:
-            print(f"nnmm: {header(chains)}", file=sys.stderr)
-        result = fit_prepared(self.dataset, self.network, settings)
-        if progress:
+        _check_kept(settings, checkpoint is not None, lazy)
+        place = _place(checkpoint)
+        if place is not None:
+            place.check()
+        return self._run(settings, place, begin, lazy)
+
+    def resume(
+        self,
+        folder: str | Path | Checkpoints,
+        *,
+        samples: int | None = None,
+        until_ess: float | None = None,
+        max_samples: int | None = None,
+        max_minutes: float | None = None,
+        progress: bool = True,
+        lazy: bool = False,
+    ) -> FitResult:
+        """Go on with a run on disk; arguments as in :func:`resume`."""
+        place = _place(folder)
+        assert place is not None
+        given = {
+            "samples": samples,
+            "until_ess": until_ess,
+            "max_samples": max_samples,
+            "max_minutes": max_minutes,
+            "progress": progress,
+        }
+        return self._run(stored_settings(place.folder, given), place, find, lazy)
+
+    def _run(
+        self, settings: RunSettings, place: Checkpoints | None, on_disk: OnDisk, lazy: bool
+    ) -> FitResult:
+        """Fit, and say on stderr what is to be known of it."""
+        if settings.progress:
+            print(f"nnmm: {header(settings.chains)}", file=sys.stderr)
+        result = fit_prepared(
+            self.dataset, self.network, settings, place=place, on_disk=on_disk, lazy=lazy
+        )
+        if settings.progress:
             for line in closing_lines(result):
                 print(f"nnmm: {line}", file=sys.stderr)
         return result
@@ -141,6 +222,11 @@ def fit(
     sampler: str = "hmc",
     until_ess: float | None = None,
     max_samples: int | None = None,
+    thin: int = 1,
+    keep: Sequence[str] = (),
+    max_minutes: float | None = None,
+    checkpoint: str | Path | Checkpoints | None = None,
+    lazy: bool = False,
 ) -> FitResult:
     """Fit a mixed-effect neural network by Markov chain Monte Carlo.
 
@@ -170,6 +256,23 @@ def fit(
         was reached is in ``result.run["until_ess"]``. ``None``: ``samples`` sweeps.
     max_samples : int or None
         The most sweeps then kept, of every chain. ``None``: ten times ``samples``.
+    thin : int
+        Keep the draws of every so manieth sweep; ``moments`` are of all sweeps.
+    keep : sequence of str
+        Sites whose draws are kept too, on disk only (see :func:`open_draws`): ``marker_effect``
+        (node, marker), ``skip_effect`` (marker, trait), ``omics`` (individual, node). ``samples``
+        is then a multiple of ``thin``.
+    max_minutes : float or None
+        End after so many minutes, set-up included, with the draws that there are; what lacks is in
+        ``result.run["stopped"]``. Results are made after that.
+    checkpoint : str, Path, Checkpoints or None
+        Folder for the draws and, every 10 minutes, the state of the run, from which
+        :func:`resume` goes on to the same draws, and to more of them. SIGTERM and Ctrl-C then end
+        the run with a last checkpoint, by :class:`nnmm_jax.errors.RunInterrupted`. How often is
+        said by ``Checkpoints(folder, every=500)`` (sweeps) or ``minutes=``.
+    lazy : bool
+        Leave draws on disk, to be read where they are used, instead of loading them into the
+        result; ``save`` then does not copy them.
 
     Returns
     -------
@@ -178,7 +281,8 @@ def fit(
     Raises
     ------
     InputError
-        If settings, network and data do not fit together.
+        If settings, network and data do not fit together, a folder or file cannot be written, or
+        the time is over before the first draw.
 
     References
     ----------
@@ -202,7 +306,91 @@ def fit(
         sampler=sampler,
         until_ess=until_ess,
         max_samples=max_samples,
+        thin=thin,
+        keep=keep,
+        max_minutes=max_minutes,
+        checkpoint=checkpoint,
+        lazy=lazy,
     )
+
+
+def resume(
+    folder: str | Path | Checkpoints,
+    dataset: Dataset,
+    network: Network | None = None,
+    *,
+    samples: int | None = None,
+    until_ess: float | None = None,
+    max_samples: int | None = None,
+    max_minutes: float | None = None,
+    progress: bool = True,
+    lazy: bool = False,
+) -> FitResult:
+    """Go on with a run whose state is on disk, to the same draws as without the interruption.
+
+    They are the same bit for bit on the same kind of machine. A finished run is given more draws
+    by ``samples``: those of one longer run.
+
+    Parameters
+    ----------
+    folder : str, Path or Checkpoints
+        That ``fit(..., checkpoint=folder)`` was given.
+    dataset, network
+        Those of the fit; anything else is refused.
+    samples : int or None
+        Sweeps kept in all, of every chain, with those that there are. ``None``: as it was; so are
+        ``until_ess`` and ``max_samples``.
+    until_ess, max_samples, max_minutes, progress, lazy
+        As in :func:`fit`.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    InputError
+        If there is no run, or it is of other data, another network, other settings or other
+        versions of the libraries, or no checkpoint is whole. Where the last is damaged the one
+        before is used, and said.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import nnmm_jax as nm
+    >>> folder = tempfile.mkdtemp()
+    >>> sizes = nm.SimulationSettings(individuals=60, markers=80, omics=3)
+    >>> data = nm.simulate(sizes, seed=1).dataset()
+    >>> first = nm.fit(
+    ...     data, warmup=20, samples=20, chains=2, seed=1, progress=False, checkpoint=folder
+    ... )
+    >>> longer = nm.resume(folder, data, samples=40, progress=False)
+    >>> same = longer.posterior["epv"][:, :20] == first.posterior["epv"]
+    >>> longer.posterior.sizes["draw"], bool(same.all())
+    (40, True)
+    """
+    return Model(dataset, Network() if network is None else network).resume(
+        folder,
+        samples=samples,
+        until_ess=until_ess,
+        max_samples=max_samples,
+        max_minutes=max_minutes,
+        progress=progress,
+        lazy=lazy,
+    )
+
+
+def _place(checkpoint: str | Path | Checkpoints | None) -> Checkpoints | None:
+    if checkpoint is None or isinstance(checkpoint, Checkpoints):
+        return checkpoint
+    return Checkpoints(checkpoint)
+
+
+def _check_kept(settings: RunSettings, on_disk: bool, lazy: bool) -> None:
+    """What stays on disk needs a place there."""
+    for name, given in (("keep", settings.keep), ("lazy", lazy)):
+        if given and not on_disk:
+            raise InputError(f"{name}: expected checkpoint=FOLDER with it, found none; give one")
 
 
 def fit_prepared(
@@ -212,6 +400,9 @@ def fit_prepared(
     activation: Activation | None = None,
     *,
     plan_first: bool = True,
+    place: Checkpoints | None = None,
+    on_disk: OnDisk = begin,
+    lazy: bool = False,
 ) -> FitResult:
     """Fit with settings that have been checked.
 
@@ -224,6 +415,8 @@ def fit_prepared(
     plan_first : bool
         Whether to check first that there is enough memory. Not where another data set of the same
         shapes was fitted before.
+    place, on_disk, lazy
+        Where the run is on disk, how it is begun or found there, and whether draws stay there.
 
     Raises
     ------
@@ -231,25 +424,45 @@ def fit_prepared(
         As :func:`fit`.
     """
     began = time.perf_counter()
+    deadline = None
+    if settings.max_minutes is not None:
+        deadline = time.monotonic() + 60.0 * settings.max_minutes
     if plan_first and jax.default_backend() == "cpu":
         # Elsewhere arrays are not in the machine's memory.
         planned = prepare(dataset, network, build=ShapeBuilder, activation=activation)
         activation = planned.activation
-        plan = plan_memory(dataset, planned, settings)
+        plan = plan_memory(dataset, planned, settings, on_disk=place is not None, lazy=lazy)
         plan.check()
         if settings.progress:
             print("\n".join(f"nnmm: {line}" for line in plan.lines()), file=sys.stderr)
     compiled = time.perf_counter()
     prepared = prepare(dataset, network, activation=activation)
     seconds = {"setup": time.perf_counter() - compiled}
+    described = _describe(network)
+    recorded = None
+    if place is not None:
+        recorded = on_disk(place, dataset, prepared, settings, described)
+        for note in recorded.notes:
+            print(f"nnmm: {note}", file=sys.stderr)
     target = settings.until_ess
-    enough = None if target is None else _stopping_rule(dataset, prepared, settings.seed, target)
-    output = run_chains(prepared.data, prepared.activation, settings, enough=enough)
+    enough = None if target is None else _stopping_rule(dataset, prepared, target, recorded)
+    output = run_chains(
+        prepared.data,
+        prepared.activation,
+        settings,
+        enough=enough,
+        recording=None if recorded is None else recorded.recording,
+        size=None if recorded is None else recorded.size,
+        deadline=deadline,
+    )
     seconds |= output.seconds
     seconds["compilation"] += compiled - began
-    groups = assemble(dataset, prepared, output, seed=settings.seed)
+    if recorded is None:
+        groups = assemble(dataset, prepared, output, seed=settings.seed)
+    else:
+        groups = recorded.groups(lazy=lazy) | assemble_rest(dataset, prepared, output)
     run = {
-        "settings": {**_describe(network), **asdict(settings)},
+        "settings": {**described, **asdict(settings)},
         "priors": _resolved_priors(prepared),
         "versions": versions(),
         "machine": machine(),
@@ -259,27 +472,56 @@ def fit_prepared(
         "peak_memory_mb": round(peak_memory_mb()),
     }
     if target is not None:
-        run["until_ess"] = _how_far(groups, target).to_dict()
+        run["until_ess"] = _how_far(groups["posterior"], prepared, target).to_dict()
+    if output.out_of_time and (short := _lacks(output, settings, run)):
+        run["stopped"] = short
+    if recorded is not None:
+        run["resumed"] = recorded.resumed
+    if recorded is not None and lazy:
+        run[DRAWS_AT] = str(recorded.recording.folder.stream.resolve())
     return FitResult(**groups, run=run)
 
 
+def _lacks(
+    output: RunOutput, settings: RunSettings, run: Mapping[str, Any]
+) -> dict[str, object] | None:
+    """What a limit of time has left undone, ``None`` for nothing."""
+    wanted = settings.samples
+    if settings.until_ess is not None and not run["until_ess"]["enough"]:
+        wanted = settings.limit
+    if output.sweeps >= wanted:
+        return None
+    return {
+        "reason": "max_minutes",
+        "minutes": settings.max_minutes,
+        "samples": output.sweeps,
+        "wanted": wanted,
+    }
+
+
 def _stopping_rule(
-    dataset: Dataset, prepared: Prepared, seed: int, target: float
+    dataset: Dataset, prepared: Prepared, target: float, recorded: Recorded | None
 ) -> Callable[[RunOutput], bool]:
-    """Whether what is kept of a run is enough."""
+    """Whether what is kept of a run is enough; only what is judged is put into units."""
 
     def enough(output: RunOutput) -> bool:
-        if output.stats["non_finite"].any():  # they stay: nothing is to be waited for
+        if recorded is None:
+            posterior, non_finite = judged(dataset, prepared, output), output.stats["non_finite"]
+        else:
+            found = recorded.groups(lazy=True)
+            posterior = found["posterior"]
+            non_finite = found["sample_stats"]["non_finite"].values
+        if non_finite.any():  # they stay: nothing is to be waited for
             return True
-        return _how_far(assemble(dataset, prepared, output, seed=seed), target).enough
+        return _how_far(posterior, prepared, target).enough
 
     return enough
 
 
-def _how_far(groups: Mapping[str, xr.Dataset], target: float) -> Reached:
-    latent = groups["constant_data"]["latent"].astype(bool)
-    table = diagnostics(groups["posterior"], latent)
-    return reached(table, target, groups["posterior"].sizes["draw"])
+def _how_far(posterior: xr.Dataset, prepared: Prepared, target: float) -> Reached:
+    names = np.asarray(prepared.node_names, dtype=str)
+    latent = xr.DataArray(np.asarray(prepared.data.latent), {"node": names}, ("node",))
+    return reached(diagnostics(posterior, latent), target, posterior.sizes["draw"])
 
 
 def _describe(network: Network) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """The command ``nnmm``: the same calls as in Python, from a shell.
 
-Exit codes: 0 done, 2 wrong input (one line on standard error, nothing written), 130 interrupted.
+Exit codes: 0 done, 2 wrong input (one line on standard error, nothing written), 130 interrupted,
+143 ended by SIGTERM after a checkpoint.
 JAX and the other heavy imports are inside the commands, so that ``--help`` and wrong flags answer
 at once.
 """
@@ -27,10 +28,18 @@ from nnmm_jax.cli_flags import (
     read_data,
 )
 from nnmm_jax.cli_gwas import add_gwas
-from nnmm_jax.cli_plan import add_plan, add_sampler_flags
+from nnmm_jax.cli_plan import add_plan, add_sampler_flags, length_of
 from nnmm_jax.cli_predict import add_predict
+from nnmm_jax.cli_resume import (
+    add_checkpoint_flags,
+    checkpoints_of,
+    files_as_noted,
+    fill_resume_parser,
+    is_resumed,
+    noted_options,
+)
 from nnmm_jax.cli_summary import add_summary
-from nnmm_jax.errors import InputError, shortlist
+from nnmm_jax.errors import InputError, RunInterrupted, shortlist
 from nnmm_jax.folders import check_new_file, replacing
 from nnmm_jax.threads import use_threads
 
@@ -114,7 +123,8 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "fit",
         help="fit a network to tables and write a folder of results",
-        usage="nnmm fit --genotypes G --omics O --phenotypes P --trait NAME --out DIR [options]",
+        usage="nnmm fit --genotypes G --omics O --phenotypes P --trait NAME --out DIR [options]\n"
+        "       nnmm fit --resume DIR [--samples N]",
         description="Fit a network to genotypes, omics and phenotypes (csv, tsv, txt or parquet; "
         "rows are joined by id) and write posterior, tables and figures to a new folder.",
         allow_abbrev=False,
@@ -128,7 +138,21 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
     output.add_argument("--quiet", action="store_true", help="say nothing but errors and warnings")
     add_network_flags(parser)
     add_sampler_flags(parser)
+    add_checkpoint_flags(parser)
     parser.set_defaults(run=_fit)
+
+
+def _resume_parser() -> Parser:
+    parser = Parser(
+        prog="nnmm fit",
+        usage="nnmm fit --resume DIR [--samples N] [options]",
+        description="Go on with a fit that was interrupted, or add draws to a finished one; data "
+        "and settings are those of the fit.",
+        allow_abbrev=False,
+    )
+    fill_resume_parser(parser)
+    parser.set_defaults(run=_resume)
+    return parser
 
 
 def _add_prior(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -202,7 +226,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ...       "--trait", "y", "--out", "results"])  # doctest: +SKIP
     0
     """
-    options = build_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if is_resumed(words):
+        options = _resume_parser().parse_args(words[1:])
+    else:
+        options = build_parser().parse_args(words)
     return run_command("nnmm", options.run, options)
 
 
@@ -214,7 +242,7 @@ def run_command(
     Returns
     -------
     int
-        Exit code: 0, 2 after wrong input, 130 when interrupted.
+        Exit code: 0, 2 after wrong input, 130 when interrupted, 143 after SIGTERM.
     """
     try:
         run(options)
@@ -229,6 +257,9 @@ def run_command(
             file=sys.stderr,
         )
         return 2
+    except RunInterrupted as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return error.exit_code
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130
@@ -240,15 +271,9 @@ def _fit(options: argparse.Namespace) -> None:
     if options.threads is not None:
         use_threads(options.threads)
     # In the order of their cost: a wrong name is found before JAX works or data are read.
-    from nnmm_jax.inference.run_settings import RunSettings
-
-    RunSettings(
-        samples=options.samples,
-        chains=options.chains,
-        until_ess=options.until_ess,
-        max_samples=options.max_samples,
-    )
-    from nnmm_jax.reports.folder import check_results_folder, write_results
+    length = length_of(options)
+    place = checkpoints_of(options)
+    from nnmm_jax.reports.folder import check_results_folder
 
     check_results_folder(options.out, overwrite=options.overwrite)
     network = network_of(options)
@@ -256,25 +281,64 @@ def _fit(options: argparse.Namespace) -> None:
     if not options.quiet:
         print("\n".join(dataset.report.lines()), file=sys.stderr)
     from nnmm_jax import fit
-    from nnmm_jax.posterior.stopping import closing_lines
 
     result = fit(
         dataset,
         network,
-        warmup=options.warmup,
-        samples=options.samples,
-        chains=options.chains,
+        **length,
         seed=options.seed,
         progress=not options.quiet,
-        sampler=options.sampler,
+        max_minutes=options.max_minutes,
+        checkpoint=place,
+        lazy=options.lazy,
+    )
+    _write(result, options)
+
+
+def _resume(options: argparse.Namespace) -> None:
+    if options.threads is not None:
+        use_threads(options.threads)
+    noted, folder = noted_options(options)
+    with files_as_noted(folder):
+        network = network_of(noted)
+        dataset = read_data(noted, network)
+    from nnmm_jax import Checkpoints, resume
+    from nnmm_jax.inference.checkpoint import CHECKPOINT_FOLDER
+
+    result = resume(
+        Checkpoints(
+            options.resume / CHECKPOINT_FOLDER,
+            options.checkpoint_every,
+            options.checkpoint_minutes,
+        ),
+        dataset,
+        network,
+        samples=options.samples,
         until_ess=options.until_ess,
         max_samples=options.max_samples,
+        max_minutes=options.max_minutes,
+        progress=not options.quiet,
+        lazy=noted.lazy,
     )
+    _write(result, noted)
+
+
+def _write(result: "FitResult", options: argparse.Namespace) -> None:
+    """Write the results of a fit, and say what they are."""
+    from nnmm_jax.posterior.result import DRAWS_AT
+    from nnmm_jax.posterior.stopping import closing_lines
+    from nnmm_jax.posterior.stream_reading import relative_stream_path
+    from nnmm_jax.reports.folder import write_results
+
     if options.quiet:  # otherwise the fit has said them
         for line in closing_lines(result, quiet=True):
             print(f"nnmm: {line}", file=sys.stderr)
-    result = dataclasses.replace(result, run={**result.run, "files": files_of(options)})
-    write_results(result, options.out, overwrite=options.overwrite)
+    more: dict[str, object] = {"files": files_of(options)}
+    if DRAWS_AT in result.run:  # within the folder, which may be moved
+        more[DRAWS_AT] = relative_stream_path()
+    result = dataclasses.replace(result, run={**result.run, **more})
+    # The checkpoints are in the folder already; that there was nothing else has been checked.
+    write_results(result, options.out, overwrite=True)
     if not options.quiet:
         print("\n".join(_summary(result, options.out)))
 

@@ -52,7 +52,7 @@ def add_cross_validate(commands: "argparse._SubParsersAction[Any]") -> None:
     output.add_argument("--overwrite", action="store_true", help="replace earlier tables in DIR")
     output.add_argument("--quiet", action="store_true", help="say nothing of data and progress")
     add_network_flags(parser)
-    add_sampler_flags(parser)
+    add_sampler_flags(parser, keeps=False)
     parser.set_defaults(run=_cross_validate)
 
 

@@ -25,8 +25,8 @@ _SIZES = ("individuals", "markers")
 _SHARES = ("without_omics", "without_phenotype")
 
 
-def add_sampler_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say how long a run is."""
+def add_sampler_flags(parser: argparse.ArgumentParser, *, keeps: bool = True) -> None:
+    """Add the flags that say how long a run is and, where it ``keeps`` draws, which and where."""
     sampler = parser.add_argument_group("sampler")
     for name, default, what in (
         ("warmup", 1000, "sweeps discarded"),
@@ -61,6 +61,47 @@ def add_sampler_flags(parser: argparse.ArgumentParser) -> None:
     sampler.add_argument(
         "--threads", type=int, metavar="N", help="CPU threads (default: all there are)"
     )
+    if keeps:
+        _add_kept_flags(sampler)
+
+
+def _add_kept_flags(sampler: "argparse._ArgumentGroup") -> None:
+    for name, value, kind, what in (
+        ("max-minutes", "M", float, "end after M minutes with the draws that there are"),
+        ("thin", "N", int, "keep the draws of every Nth sweep (default: 1)"),
+    ):
+        sampler.add_argument(f"--{name}", type=kind, metavar=value, help=what)
+    sampler.add_argument(
+        "--keep",
+        action="append",
+        metavar="SITE",
+        help="keep the draws of marker_effect, skip_effect or omics too; repeatable",
+    )
+    sampler.add_argument(
+        "--no-checkpoint", action="store_true", help="keep no state of the run, and draws in memory"
+    )
+    sampler.add_argument(
+        "--lazy", action="store_true", help="leave draws on disk, without a copy in posterior.nc"
+    )
+
+
+def length_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What the flags of a run's length and of what is kept say, as arguments of a fit.
+
+    Raises
+    ------
+    InputError
+        If they do not fit together.
+    """
+    from nnmm_jax.inference.run_settings import RunSettings
+
+    names = ("warmup", "samples", "chains", "sampler", "until_ess", "max_samples")
+    length = {name: getattr(options, name) for name in names}
+    if options.thin is not None:
+        length["thin"] = options.thin
+    length["keep"] = tuple(options.keep or ())
+    RunSettings(**length, max_minutes=options.max_minutes)
+    return length
 
 
 def add_plan(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -96,13 +137,7 @@ def _plan(options: argparse.Namespace) -> None:
     check_least(options, warmup=0, samples=1, chains=1, latent=0, seed=0)
     if options.threads is not None:
         use_threads(options.threads)
-    from nnmm_jax.inference.run_settings import RunSettings
-
-    length = {
-        name: getattr(options, name)
-        for name in ("warmup", "samples", "chains", "sampler", "until_ess", "max_samples")
-    }
-    RunSettings(**length)
+    length = length_of(options)
     if any(getattr(options, name) is not None for name in (*_SIZES, *_SHARES)):
         dataset = _sized(options)
         network = network_of(options)
@@ -119,7 +154,9 @@ def _plan(options: argparse.Namespace) -> None:
             print("\n".join(dataset.report.lines()), file=sys.stderr)
     from nnmm_jax import Model
 
-    plan = Model(dataset, network).plan(**length)
+    plan = Model(dataset, network).plan(
+        **length, checkpoint=not options.no_checkpoint, lazy=options.lazy
+    )
     print(plan)
     plan.check()
 

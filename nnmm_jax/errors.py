@@ -1,4 +1,4 @@
-"""The one exception for wrong input, and how its messages list names."""
+"""The one exception for wrong input, how its messages list names, and the end by a signal."""
 
 from collections.abc import Iterable
 
@@ -18,6 +18,25 @@ class InputError(ValueError):
     ...     print(error)
     phenotypes: expected the trait 'yield', found no such column
     """
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """A signal ended a run after its state was written.
+
+    Attributes
+    ----------
+    exit_code : int
+        What a process that the signal ends leaves with: 130 after Ctrl-C, 143 after SIGTERM.
+
+    Examples
+    --------
+    >>> RunInterrupted("stopped by SIGTERM", 15).exit_code
+    143
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
 
 
 def shortlist(names: Iterable[object], limit: int = 5) -> str:

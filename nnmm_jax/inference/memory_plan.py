@@ -18,9 +18,10 @@ from nnmm_jax.errors import InputError
 from nnmm_jax.inference.arrays import LayerArrays, ModelData
 from nnmm_jax.inference.build_arrays import decoding_bytes, spectrum_bytes
 from nnmm_jax.inference.build_shapes import bytes_of, shapes
-from nnmm_jax.inference.kept_snapshots import snapshot_shapes, snapshots_kept
+from nnmm_jax.inference.draws import draws_in_chunk
+from nnmm_jax.inference.kept_snapshots import check_sites, snapshot_shapes, snapshots_kept
 from nnmm_jax.inference.prepare import Prepared
-from nnmm_jax.inference.run import Program, compiled_program, piece_size
+from nnmm_jax.inference.run import Program, compiled_program, pieces_of
 from nnmm_jax.inference.run_settings import RunSettings
 
 GIB = 2**30
@@ -128,7 +129,14 @@ class MemoryPlan:
         return "\n".join([f"{table}  (GB)", *self.lines()])
 
 
-def plan_memory(dataset: Dataset, prepared: Prepared, settings: RunSettings) -> MemoryPlan:
+def plan_memory(
+    dataset: Dataset,
+    prepared: Prepared,
+    settings: RunSettings,
+    *,
+    on_disk: bool = False,
+    lazy: bool = False,
+) -> MemoryPlan:
     """Predict the memory of a fit.
 
     Parameters
@@ -137,6 +145,10 @@ def plan_memory(dataset: Dataset, prepared: Prepared, settings: RunSettings) -> 
     prepared : Prepared
         Shapes alone, see :class:`~nnmm_jax.inference.build_shapes.ShapeBuilder`.
     settings : RunSettings
+    on_disk : bool
+        Whether draws go to disk piece by piece.
+    lazy : bool
+        Whether they stay there in the result.
 
     Returns
     -------
@@ -145,6 +157,7 @@ def plan_memory(dataset: Dataset, prepared: Prepared, settings: RunSettings) -> 
         become.
     """
     data = shapes(prepared.data)
+    check_sites(settings.keep, data)
     tables = _arrays_of(dataset)
     program = compiled_program(data, prepared.activation, settings)
     compiling = machine_memory.resident()
@@ -152,20 +165,24 @@ def plan_memory(dataset: Dataset, prepared: Prepared, settings: RunSettings) -> 
     now = machine_memory.resident()
     held = sum(_held(one) for one in tables)
 
-    size = piece_size(settings.warmup, settings.samples)
-    kept = bytes_of(program.collected) * settings.limit // size
+    size = pieces_of(settings)
+    every = _draw_bytes(program)
+    sites = _site_bytes(settings, data)
+    kept = every * settings.kept
+    pending = kept if not on_disk else _pending_bytes(program, sites, size)
     sets = snapshots_kept(data, settings.chains, -(-settings.limit // size))
-    sets *= bytes_of(snapshot_shapes(program.state, data, settings.chains))
-    results = _result_bytes(program, dataset, settings) + sets
+    one_set = bytes_of(snapshot_shapes(program.state, data, settings.chains))
+    sets *= one_set
+    results = _result_bytes(program, dataset, settings, lazy=lazy) + sets
     fixed = {
         BASE: now - held + LATER,
         TABLES: sum(one.nbytes for one in tables),
         ARRAYS: bytes_of(prepared.data),
     }
     before = {BASE: compiling - held, TABLES: fixed[TABLES]}
-    working = {CHAINS: program.working, DRAWS: kept, SETS: sets}
-    joined = working | {CHAINS: bytes_of(program.state)}
-    if settings.until_ess is not None:  # results are made of all so far while chains wait
+    working = {CHAINS: program.working, DRAWS: pending, SETS: one_set if on_disk else sets}
+    joined = working | {CHAINS: bytes_of(program.state), SETS: sets}
+    if settings.until_ess is not None and not on_disk:  # draws grow while chains wait
         joined |= {DRAWS: 2 * kept, SETS: 2 * sets}
     return MemoryPlan(
         {
@@ -204,11 +221,37 @@ def _set_up_bytes(data: ModelData) -> int:
     return max(steps)
 
 
-def _result_bytes(program: Program, dataset: Dataset, settings: RunSettings) -> int:
-    """Posterior in single precision, with two more values of each individual, and moments."""
+def _draw_bytes(program: Program) -> int:
+    """What a draw of all chains takes."""
+    draws = jax.tree.leaves(program.collected)
+    return bytes_of(program.collected) // draws[0].shape[1]
+
+
+def _site_bytes(settings: RunSettings, data: ModelData) -> list[int]:
+    """What one draw of each large site takes, all chains."""
+    nodes, n = data.z_start.shape
+    values = {"marker_effect": nodes * data.n_markers, "skip_effect": data.n_markers}
+    values["omics"] = nodes * n
+    return [4 * settings.chains * values[name] for name in settings.keep]
+
+
+def _pending_bytes(program: Program, sites: list[int], size: int) -> int:
+    """Draws that do not fill a chunk yet, those of a piece in units, and one chunk as written."""
+    first, *_ = draws = jax.tree.leaves(program.collected)
+    each = [bytes_of(leaf) // first.shape[1] for leaf in draws]
+    each += [max(each)] * 2 + sites  # two more values of each individual
+    tails = [one * draws_in_chunk(one) for one in each]
+    return sum(tails) + 2 * size * sum(each) + 2 * max(tails)
+
+
+def _result_bytes(program: Program, dataset: Dataset, settings: RunSettings, *, lazy: bool) -> int:
+    """Posterior in single precision, with two more values of each individual, and moments.
+
+    A lazy one is read a variable at a time, of which three of individuals are added up at most.
+    """
     draws = program.collected["draw"]
     count = sum(leaf.size for leaf in jax.tree.leaves(draws))
-    count = count * settings.limit // jax.tree.leaves(draws)[0].shape[1]
-    more = 2 * settings.chains * settings.limit * len(dataset.ids)
+    count = count * settings.kept // jax.tree.leaves(draws)[0].shape[1]
+    of_individuals = settings.chains * settings.kept * len(dataset.ids)
     moments = bytes_of(program.state.sums) // settings.chains
-    return 4 * (count + more) + moments
+    return 4 * (3 * of_individuals if lazy else count + 2 * of_individuals) + moments

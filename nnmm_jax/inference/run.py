@@ -4,10 +4,10 @@ Whether progress is shown changes nothing: the same compiled pieces run either w
 """
 
 import math
-import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -18,12 +18,17 @@ from jax.stages import Wrapped
 from numpyro.infer import MCMC
 from tqdm.auto import tqdm
 
+from nnmm_jax.errors import InputError, RunInterrupted
 from nnmm_jax.inference.arrays import ModelData
 from nnmm_jax.inference.build_shapes import bytes_of
+from nnmm_jax.inference.clock import Clock
 from nnmm_jax.inference.collect import Accumulators
 from nnmm_jax.inference.compile_cache import keep_compiled
-from nnmm_jax.inference.kept_snapshots import Snapshots
+from nnmm_jax.inference.draws import DrawSink, MemoryDraws
+from nnmm_jax.inference.interrupts import Heard, signals_heard
+from nnmm_jax.inference.kept_snapshots import Snapshots, check_sites, compiled_sites
 from nnmm_jax.inference.kernel import KernelState, NNMMKernel
+from nnmm_jax.inference.recording import Recording, state_of
 from nnmm_jax.inference.run_settings import RunSettings
 from nnmm_jax.inference.state import State
 from nnmm_jax.inference.sweep import SweepSettings
@@ -40,6 +45,7 @@ class RunOutput:
     Attributes
     ----------
     draws, stats : dict of (chain, draw, ...)
+        Empty where they went into a stream on disk.
     snapshots : dict of (chain, snapshot, ...)
         Whole parameter sets of some draws, see :mod:`nnmm_jax.inference.snapshot`; empty where
         they would not fit into memory.
@@ -49,6 +55,10 @@ class RunOutput:
         Leading axis chain.
     seconds : dict
         ``compilation``, ``warmup`` and ``sampling``.
+    sweeps : int
+        Done after warm-up, of every chain.
+    out_of_time : bool
+        Whether the limit of time ended the run.
     """
 
     draws: dict[str, np.ndarray]
@@ -57,38 +67,8 @@ class RunOutput:
     snapshot_draws: np.ndarray
     sums: Accumulators
     seconds: dict[str, float]
-
-
-@dataclass
-class _Clock:
-    """Seconds of each piece; the first of each size includes its compilation."""
-
-    pieces: list[tuple[str, int, float]] = field(default_factory=list)
-    began: float = field(default_factory=time.perf_counter)
-
-    def start(self) -> None:
-        """Start anew; what was before is left out."""
-        self.began = time.perf_counter()
-
-    def lap(self, phase: str, n_sweeps: int) -> None:
-        """Note the seconds since the last lap."""
-        self.pieces.append((phase, n_sweeps, time.perf_counter() - self.began))
-        self.start()
-
-    def report(self) -> dict[str, float]:
-        """Split off compilation: what the first piece of a size took beyond the later ones."""
-        total = {"warmup": 0.0, "sampling": 0.0}
-        by_size: dict[int, list[tuple[str, float]]] = {}
-        for phase, size, seconds in self.pieces:
-            total[phase] += seconds
-            by_size.setdefault(size, []).append((phase, seconds))
-        compilation = 0.0
-        for (phase, first), *later in by_size.values():
-            usual = statistics.median(seconds for _, seconds in later) if later else 0.0
-            extra = max(0.0, first - usual)
-            total[phase] -= extra
-            compilation += extra
-        return {"compilation": compilation, **total}
+    sweeps: int = 0
+    out_of_time: bool = False
 
 
 def piece_size(warmup: int, samples: int) -> int:
@@ -96,6 +76,13 @@ def piece_size(warmup: int, samples: int) -> int:
     common = math.gcd(warmup, samples)
     best = max(size for size in range(1, _PIECE + 1) if common % size == 0)
     return best if best >= min(_SMALLEST_PIECE, common) and best > 1 else _PIECE
+
+
+def pieces_of(settings: RunSettings) -> int:
+    """Size of the pieces of a run; where large sites are kept, pieces end at the draws to keep."""
+    if not settings.keep:
+        return piece_size(settings.warmup, settings.samples)
+    return max(size for size in range(1, _PIECE + 1) if settings.thin % size == 0)
 
 
 def _pieces(total: int, size: int) -> Iterator[int]:
@@ -184,8 +171,7 @@ def compiled_program(data: ModelData, activation: Activation, settings: RunSetti
     keys = jax.eval_shape(lambda: chain_keys(settings.seed, settings.chains))
     start.lower(keys, data).compile()
     state = jax.eval_shape(start, keys, data)
-    size = piece_size(settings.warmup, settings.samples)
-    piece = compiled_piece(kernel, settings.chains, size)
+    piece = compiled_piece(kernel, settings.chains, pieces_of(settings))
     memory = piece.lower(state, data).compile().memory_analysis()
     _, collected = jax.eval_shape(piece, state, data)
     assert memory is not None  # XLA plans memory on every device that the package runs on
@@ -202,72 +188,123 @@ class _Run:
         activation: Activation,
         settings: RunSettings,
         change_start: Callable[[State], State] | None,
+        recording: Recording | None,
+        size: int,
     ) -> None:
-        sweep = sweep_settings(activation, settings)
-        self._kernel, start = compiled_start(sweep, settings.warmup)
-        self.clock = _Clock()
-        self._state = start(chain_keys(settings.seed, settings.chains), data)
+        self._sweep = sweep_settings(activation, settings)
+        self._kernel, start = compiled_start(self._sweep, settings.warmup)
+        self._data, self._settings, self._chains = data, settings, settings.chains
+        self._size, self._recording = size, recording
+        self._sink: DrawSink = MemoryDraws(settings.thin)
+        self.clock = Clock()
+        self.sweeps, self.out_of_time = 0, False
+        self._snapshots = Snapshots(data, settings.chains)
+        keys = chain_keys(settings.seed, settings.chains)
+        check_sites(settings.keep, data)
+        if recording is not None:
+            self._sink = recording.stream
+            self._snapshots = Snapshots(data, settings.chains, recording.folder.snapshots)
+            recording.start_stream()
+        if recording is not None and recording.start is not None:
+            content = recording.start.content
+            self._state = state_of(recording.start.arrays, jax.eval_shape(start, keys, data))
+            self._snapshots.go_on(content)
+            self.clock = Clock(content["seconds"])
+            self.sweeps = content["sweeps"]
+            return
+        self._state = start(keys, data)
         if change_start is not None:
             self._state = self._state._replace(chain=change_start(self._state.chain))
-        self._data, self._chains = data, settings.chains
-        self._size = piece_size(settings.warmup, settings.samples)
-        self._snapshots, self._pieces = Snapshots(data, settings.chains), 0
-        self._kept: list[Any] = []  # one entry for each call of advance
-        self._filled = 0  # draws in the last of them, 0 where it is full
-        self.done = 0
 
-    def advance(self, phase: str, total: int, bar: Any) -> None:
-        """Run sweeps piece by piece; those of the sampling are kept."""
+    @property
+    def done(self) -> int:
+        """Sweeps after warm-up."""
+        return max(0, self.sweeps - self._settings.warmup)
+
+    def advance(self, until: int, bar: Any, stop: "Stop") -> None:
+        """Run sweeps piece by piece until so many are done; those after warm-up are kept."""
+        pieces = list(_pieces(until - self.sweeps, self._size))
+        phase = "warmup" if until <= self._settings.warmup else "sampling"
         sampling = phase == "sampling"
-        pieces = list(_pieces(total, self._size))
         if sampling:
-            self._pieces += len(pieces)
-            self._snapshots.plan(self._pieces)
+            self._sink.expect(until - self._settings.warmup)
+            self._snapshots.plan(self._snapshots.seen + len(pieces))
         bar.set_description(f"{phase}, {self._chains} chains", refresh=True)
         for n_sweeps in pieces:
             piece = compiled_piece(self._kernel, self._chains, n_sweeps)
             self._state, collected = jax.block_until_ready(piece(self._state, self._data))
+            self.sweeps += n_sweeps
             if sampling:
-                self._keep(collected, total)
+                self._keep(collected)
             self.clock.lap(phase, n_sweeps)
             if sampling:
-                self.done += n_sweeps
-                self._snapshots.offer(self._state, self.done - 1)
+                self._trying(lambda: self._snapshots.offer(self._state, self.done - 1))
                 self.clock.lap(phase, 0)
             bar.update(n_sweeps)
+            if self._should_stop(stop):
+                return
 
-    def _keep(self, collected: Any, total: int) -> None:
-        """Copy draws of a piece to where the ``total`` draws of this call of advance have room."""
-        if not self._filled:
-            self._kept.append(
-                jax.tree.map(
-                    lambda leaf: np.empty((leaf.shape[0], total, *leaf.shape[2:]), leaf.dtype),
-                    collected,
-                )
-            )
-        end = self._filled + jax.tree.leaves(collected)[0].shape[1]
-        for room, leaf in zip(
-            jax.tree.leaves(self._kept[-1]), jax.tree.leaves(collected), strict=True
-        ):
-            room[:, self._filled : end] = leaf
-        self._filled = end % total
+    def _keep(self, collected: Any) -> None:
+        if (names := self._settings.keep) and self.done % self._settings.thin == 0:
+            sites = compiled_sites(self._sweep, self._chains, names)(self._state, self._data)
+            collected = collected | {"site": sites}
+        self._trying(lambda: self._sink.append(collected))
+
+    def _trying(self, write: Callable[[], None]) -> None:
+        write() if self._recording is None else self._recording.trying(write)
+
+    def _should_stop(self, stop: "Stop") -> bool:
+        """Write a checkpoint where one is due, and say whether the run is to end here."""
+        recording = self._recording
+        if recording is not None and stop.heard.number is not None:
+            self.checkpoint()
+            message = f"stopped by {stop.heard.name} after {self.sweeps} sweeps, all of them kept"
+            raise RunInterrupted(f"{message}; {recording.how_to_go_on}", stop.heard.number)
+        self.out_of_time = stop.deadline is not None and time.monotonic() >= stop.deadline
+        if recording is not None and (self.out_of_time or recording.is_due(self.sweeps)):
+            self.checkpoint()
+        return self.out_of_time
+
+    def checkpoint(self) -> None:
+        """Write the state."""
+        if self._recording is None:
+            return
+        content = {"done": self.done, "seconds": self.clock.report(), **self._snapshots.state()}
+        self._recording.write(self.sweeps, self._state, content)
 
     def output(self) -> RunOutput:
         """All that has been kept so far."""
-        if len(self._kept) > 1:
-            self._kept = [jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *self._kept)]
-        (joined,) = self._kept
         sums = jax.tree.map(np.asarray, self._state.sums)
         if self._chains == 1:
             sums = jax.tree.map(lambda leaf: leaf[None], sums)
+        found: Mapping[str, dict[str, np.ndarray]] = {"draw": {}, "stats": {}}
+        if isinstance(self._sink, MemoryDraws):
+            found = self._sink.found()
+        elif self._recording is not None:
+            self._recording.trying(self._recording.stream.flush)
         return RunOutput(
-            joined["draw"],
-            joined["stats"],
+            found["draw"],
+            found["stats"],
             self._snapshots.joined(),
             self._snapshots.draws,
             sums,
             self.clock.report(),
+            self.done,
+            self.out_of_time,
         )
+
+    def finish(self) -> None:
+        """Write the state from which more draws can be added."""
+        if self._recording is not None:
+            self._recording.trying(self._recording.stream.finish)
+            self.checkpoint()
+
+
+class Stop(NamedTuple):
+    """What ends a run before its length: a signal, or the time (of ``time.monotonic``)."""
+
+    heard: Heard
+    deadline: float | None
 
 
 def run_chains(
@@ -276,6 +313,10 @@ def run_chains(
     settings: RunSettings,
     change_start: Callable[[State], State] | None = None,
     enough: Callable[[RunOutput], bool] | None = None,
+    *,
+    recording: Recording | None = None,
+    size: int | None = None,
+    deadline: float | None = None,
 ) -> RunOutput:
     """Run all chains and return what was kept.
 
@@ -292,23 +333,65 @@ def run_chains(
         far; the chains go on from where they are until it says so or ``settings.limit`` is
         reached. Draws are those of one run of that length. ``None``: ``settings.samples`` is
         enough.
+    recording : Recording or None
+        Where draws and state are written, and from where the run goes on; ``None``: draws stay in
+        memory.
+    size : int or None
+        Sweeps in a piece; ``None``: as :func:`pieces_of` says.
+    deadline : float or None
+        When to end, by ``time.monotonic``.
 
     Returns
     -------
     RunOutput
+
+    Raises
+    ------
+    InputError
+        If the time is over before the first draw, or something cannot be written.
+    RunInterrupted
+        After SIGTERM or Ctrl-C, if there is a recording: its last checkpoint is of then.
     """
-    run = _Run(data, activation, settings, change_start)
-    bar = tqdm(
-        total=settings.warmup + settings.samples, disable=not settings.progress, unit="sweep"
-    )
-    with bar:
-        run.advance("warmup", settings.warmup, bar)
-        run.advance("sampling", settings.samples, bar)
+    size = pieces_of(settings) if size is None else size
+    run = _Run(data, activation, settings, change_start, recording, size)
+    first = settings.warmup + _first_target(settings, run.done)
+    bar = tqdm(total=first, initial=run.sweeps, disable=not settings.progress, unit="sweep")
+    listening: AbstractContextManager[Heard] = signals_heard(recording is not None)
+    with bar, listening as heard:
+        stop = Stop(heard, deadline)
+        for until in (settings.warmup, first):
+            if run.sweeps < until and not run.out_of_time:
+                run.advance(until, bar, stop)
+        _check_draws(run, settings, recording)
         output = run.output()
-        while enough is not None and run.done < settings.limit and not enough(output):
+        while (
+            enough is not None
+            and not run.out_of_time
+            and run.done < settings.limit
+            and not enough(output)
+        ):
             more = min(settings.samples, settings.limit - run.done)
             bar.total += more
             run.clock.start()  # what was done in between is no sampling
-            run.advance("sampling", more, bar)
+            run.advance(run.sweeps + more, bar, stop)
             output = run.output()
+        run.finish()
     return output
+
+
+def _first_target(settings: RunSettings, done: int) -> int:
+    """Draws to have before it is asked whether they are enough; some may be there."""
+    if settings.until_ess is None:
+        return settings.samples
+    rounds = max(1, -(-done // settings.samples))
+    return min(rounds * settings.samples, settings.limit)
+
+
+def _check_draws(run: _Run, settings: RunSettings, recording: Recording | None) -> None:
+    if run.done >= settings.thin:
+        return
+    go_on = "allow more" if recording is None else f"allow more, or {recording.how_to_go_on}"
+    raise InputError(
+        f"max_minutes: expected time for the warm-up and some draws, found "
+        f"{settings.max_minutes:g} minutes over after {run.sweeps} sweeps; {go_on}"
+    )

@@ -9,6 +9,7 @@ import numpy as np
 from nnmm_jax.errors import InputError
 
 SAMPLERS = ("hmc", "nuts")
+SITES = ("marker_effect", "skip_effect", "omics")  # too large to keep of every draw unasked
 LIMIT_FACTOR = 10  # of samples: the most draws of a run that goes on until it is long enough
 
 
@@ -32,12 +33,19 @@ class RunSettings:
         size and chains agree. ``None``: ``samples`` and no more.
     max_samples : int or None
         The most sweeps then kept, of every chain. ``None``: ten times ``samples``.
+    thin : int
+        Keep the draws of every so manieth sweep; running moments are of all.
+    keep : tuple of str
+        Large sites whose draws are kept too: ``marker_effect`` (node, marker), ``skip_effect``
+        (marker,), ``omics`` (individual, node).
+    max_minutes : float or None
+        End after so many minutes with what there is.
 
     Raises
     ------
     InputError
-        If a count is not a positive whole number (``warmup`` may be 0), the sampler is unknown, or
-        ``until_ess`` and the others do not fit together.
+        If a count is not a positive whole number (``warmup`` may be 0), the sampler or a site is
+        unknown, or ``until_ess`` and the others do not fit together.
     """
 
     warmup: int = 1000
@@ -48,10 +56,13 @@ class RunSettings:
     sampler: str = "hmc"
     until_ess: float | None = None
     max_samples: int | None = None
+    thin: int = 1
+    keep: tuple[str, ...] = ()
+    max_minutes: float | None = None
 
     def __post_init__(self) -> None:
         """Check the counts."""
-        for name, least in (("warmup", 0), ("samples", 1), ("chains", 1), ("seed", 0)):
+        for name, least in (("warmup", 0), ("samples", 1), ("chains", 1), ("seed", 0), ("thin", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise InputError(
@@ -62,6 +73,7 @@ class RunSettings:
                 f"sampler: expected one of {', '.join(SAMPLERS)}, found {self.sampler!r}"
             )
         self._check_limits()
+        self._check_kept()
 
     def _check_limits(self) -> None:
         """Check what has to do with the end of a run that goes on."""
@@ -71,9 +83,7 @@ class RunSettings:
             raise InputError("max_samples: expected until_ess with it, found none; state both")
         if target is None:
             return
-        number = isinstance(target, int | float | np.number) and not isinstance(target, bool)
-        if not (number and 0 < target < math.inf):
-            raise InputError(f"until_ess: expected a number above 0, found {target!r}")
+        _check_positive("until_ess", target)
         if self.chains < 2:
             raise InputError(
                 f"until_ess: expected 2 chains or more, which R-hat needs, found {self.chains}"
@@ -88,9 +98,38 @@ class RunSettings:
                 f"found {limit}"
             )
 
+    def _check_kept(self) -> None:
+        """Check what is kept of a run, and for how long it may go on."""
+        if self.max_minutes is not None:
+            _check_positive("max_minutes", self.max_minutes)
+        if self.thin > self.samples:
+            raise InputError(
+                f"thin: expected at most the {self.samples} samples, found {self.thin}; no draw "
+                "would be kept"
+            )
+        object.__setattr__(self, "keep", tuple(self.keep))
+        if unknown := [name for name in self.keep if name not in SITES]:
+            raise InputError(f"keep: expected some of {', '.join(SITES)}, found {unknown[0]!r}")
+        if self.keep and (self.samples % self.thin or self.limit % self.thin):
+            raise InputError(
+                f"keep: expected samples and max_samples that are multiples of thin ({self.thin}), "
+                f"found {self.samples} and {self.limit}"
+            )
+
+    @property
+    def kept(self) -> int:
+        """The most draws kept, of every chain."""
+        return self.limit // self.thin
+
     @property
     def limit(self) -> int:
         """The most sweeps kept, of every chain."""
         if self.until_ess is None:
             return self.samples
         return LIMIT_FACTOR * self.samples if self.max_samples is None else self.max_samples
+
+
+def _check_positive(name: str, value: Any) -> None:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not (number and 0 < value < math.inf):
+        raise InputError(f"{name}: expected a number above 0, found {value!r}")

@@ -9,8 +9,9 @@ from jax import Array, random
 from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import LayerArrays, ModelData
 from nnmm_jax.inference.blocks.mixed_model import draw_effects
-from nnmm_jax.inference.quantities import genetic_nodes
+from nnmm_jax.inference.quantities import align, genetic_nodes
 from nnmm_jax.inference.state import LayerState, State
+from nnmm_jax.inference.sweep import SweepSettings
 
 MAX_BYTES = 512 * 2**20  # of all marker effects kept
 LEAST_COUNT = 20  # fewer draws would be no posterior
@@ -68,6 +69,33 @@ def snapshot(key: Array, state: State, data: ModelData) -> dict[str, Array]:
             found["marker_effect"] = node_marker_effects(key_nodes, state, data)
     if has_marker_effects(data.trait):
         found["skip_effect"] = marker_effects(key_skip, state.trait, data.trait, data.n_markers)[0]
+    return found
+
+
+def sites(
+    key: Array, state: State, data: ModelData, settings: SweepSettings, names: tuple[str, ...]
+) -> dict[str, Array]:
+    """Large sites of a state on the internal scale, latent nodes aligned as in all draws.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Some of :data:`nnmm_jax.inference.run_settings.SITES`.
+
+    Returns
+    -------
+    dict
+        ``marker_effect`` (node, marker), ``skip_effect`` (marker,), ``omics`` (individual, node).
+    """
+    key_nodes, key_skip = random.split(key)
+    found = {}
+    if "marker_effect" in names:
+        effects = node_marker_effects(key_nodes, state, data)
+        found["marker_effect"] = align(state, data, settings).signed(effects)
+    if "skip_effect" in names:
+        found["skip_effect"] = marker_effects(key_skip, state.trait, data.trait, data.n_markers)[0]
+    if "omics" in names:
+        found["omics"] = align(state, data, settings).signed(state.z).T
     return found
 
 

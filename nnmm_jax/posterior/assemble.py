@@ -1,6 +1,7 @@
 """From what the sampler kept to a :class:`FitResult` in the user's units, with named dimensions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -12,26 +13,71 @@ from nnmm_jax.inference.pointwise import integrates_missing
 from nnmm_jax.inference.prepare import Prepared, Scaling
 from nnmm_jax.inference.quantities import Quantity, describe
 from nnmm_jax.inference.run import RunOutput
+from nnmm_jax.posterior.diagnostics import spaced_individuals
 
 _DRAW = ("chain", "draw")
 _AT_A_TIME = 2**20  # values in double precision: a whole array of draws would be far more
+LOG_LIKELIHOOD = "log_likelihood"  # name of a draw, and of a group of results
 # Means over the individuals, by which breeding values of a draw are centred.
 _MEANS = ("mediated_mean", "direct_mean", "epv_mean")
 
 
-def _in_units(
-    draws: dict[str, np.ndarray],
+def noise_streams(seed: int, chains: int) -> list[np.random.Generator]:
+    """Random numbers of predictive draws, a stream for each chain."""
+    return [np.random.default_rng([seed, chain]) for chain in range(chains)]
+
+
+def in_units(
+    draws: Mapping[str, np.ndarray],
     prepared: Prepared,
-    described: dict[str, Quantity],
-    seed: int,
+    described: Mapping[str, Quantity],
+    noise: Sequence[np.random.Generator],
 ) -> dict[str, np.ndarray]:
-    """Undo the internal scaling of all draws, one quantity at a time."""
+    """Undo the internal scaling of draws, one quantity at a time.
+
+    Parameters
+    ----------
+    draws : mapping of str to (chain, draw, ...)
+        All draws, or those that follow others of which ``noise`` has been taken.
+    prepared : Prepared
+    described : mapping of str to Quantity
+        What the draws are.
+    noise : sequence of numpy.random.Generator
+        Of :func:`noise_streams`; predictive draws take from it.
+
+    Returns
+    -------
+    dict of str to (chain, draw, ...)
+        Single precision.
+    """
+    draws = _reported(draws)
+    large = _of_individual(described, draws)
+    found = _small_in_units(
+        {name: draws[name] for name in draws if name not in large}, prepared, described
+    )
+    variance = found["var_residual_trait"]
+    found["var_residual_trait"] = _single(variance)
+    found |= _of_individuals(draws, large, prepared, variance, noise)
+    return {name: found[name] for name in (*draws, "y_mean", "y_pred") if name in found}
+
+
+def _reported(draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """All but the log density of phenotypes, which is a group of its own."""
+    return {name: value for name, value in draws.items() if name != LOG_LIKELIHOOD}
+
+
+def _of_individual(described: Mapping[str, Quantity], names: Iterable[str]) -> list[str]:
+    return [name for name in names if described[name].dims == ("individual",)]
+
+
+def _small_in_units(
+    draws: Mapping[str, np.ndarray], prepared: Prepared, described: Mapping[str, Quantity]
+) -> dict[str, np.ndarray]:
+    """All but values of individuals; the residual variance still in double precision."""
     scaling, data = prepared.scaling, prepared.data
     node_sd, trait_sd = scaling.node_sd, scaling.trait_sd
-    draws = {name: value for name, value in draws.items() if name != "log_likelihood"}
-    large = [name for name in draws if described[name].dims == ("individual",)]
     fixed = {f"fixed_omics{block.suffix}" for block in data.omics}
-    small = [name for name in draws if name not in {*large, *_MEANS, *fixed}]
+    small = [name for name in draws if name not in {*_MEANS, *fixed}]
     of_trait = {"none": 1.0, "trait": trait_sd, "trait2": trait_sd**2}
     found: dict[str, np.ndarray] = {}
     shift: np.ndarray | float = 0.0
@@ -55,10 +101,7 @@ def _in_units(
         found[f"fixed_omics{block.suffix}"] = _fixed_omics(
             draws[f"fixed_omics{block.suffix}"], terms, f"node{block.suffix}", prepared
         )
-    variance = found["var_residual_trait"]
-    found["var_residual_trait"] = _single(variance)
-    found |= _of_individuals(draws, large, prepared, variance, seed)
-    return {name: found[name] for name in (*draws, "y_mean", "y_pred") if name in found}
+    return found
 
 
 def _fixed_omics(draws: np.ndarray, terms: np.ndarray, dim: str, prepared: Prepared) -> np.ndarray:
@@ -70,11 +113,11 @@ def _fixed_omics(draws: np.ndarray, terms: np.ndarray, dim: str, prepared: Prepa
 
 
 def _of_individuals(
-    draws: dict[str, np.ndarray],
+    draws: Mapping[str, np.ndarray],
     names: Sequence[str],
     prepared: Prepared,
     var_residual: np.ndarray,
-    seed: int,
+    noise: Sequence[np.random.Generator],
 ) -> dict[str, np.ndarray]:
     """Values of individuals in the trait's units, expected and predictive phenotypes among them.
 
@@ -89,7 +132,6 @@ def _of_individuals(
     }
     step = max(1, _AT_A_TIME // n)
     for chain in range(n_chains):
-        random = np.random.default_rng([seed, chain])
         for start in range(0, n_draws, step):
             at = chain, slice(start, start + step)
             part = {name: draws[name][at].astype(np.float64) for name in names}
@@ -98,7 +140,7 @@ def _of_individuals(
             explained += draws["fixed_trait"][at].astype(np.float64) @ prepared.trait_rows
             y_mean = explained * scaling.trait_sd + scaling.trait_mean
             found["y_mean"][at] = y_mean
-            found["y_pred"][at] = _predictive(y_mean, var_residual[at], random)
+            found["y_pred"][at] = _predictive(y_mean, var_residual[at], noise[chain])
             for name in kept:
                 found[name][at] = part[name] * scaling.trait_sd
     return found
@@ -204,7 +246,7 @@ def _parameters(
     dataset: Dataset, prepared: Prepared, output: RunOutput
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     """Whole parameter sets of some draws of all chains, in the user's units."""
-    scaling, chains = prepared.scaling, output.stats["non_finite"].shape[0]
+    scaling, chains = prepared.scaling, len(np.asarray(output.sums.nodes_count))
     node_sd, trait_sd = scaling.node_sd, scaling.trait_sd
     found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
 
@@ -221,9 +263,6 @@ def _parameters(
             whole[sample] = shift + factor * one
         found[name] = (("sample", *dims), whole)
 
-    def of_draws(name: str) -> np.ndarray:
-        return np.asarray(output.draws[name][:, output.snapshot_draws])
-
     taken = output.snapshots
     sampled = np.repeat(np.arange(chains)[:, None], len(output.snapshot_draws), axis=1)
     found["from_chain"] = (("sample",), sampled.ravel())
@@ -234,7 +273,7 @@ def _parameters(
     add("trait_base", fixed, factor=trait_sd, shift=scaling.trait_mean)
     add("var_residual_trait", taken["var_residual_trait"], factor=trait_sd**2)
     for name in _MEANS:
-        add(name, of_draws(name), factor=trait_sd)
+        add(name, taken[name], factor=trait_sd)
     if "skip_effect" in taken:
         add("skip_effect", taken["skip_effect"], "marker", factor=trait_sd)
     if "node_base" in taken:
@@ -246,7 +285,7 @@ def _parameters(
         unit = node_sd if prepared.activation.linear else 1.0
         add("node_effect", taken["node_effect"], "node", factor=trait_sd / unit)
     for name in prepared.activation.parameters.priors:
-        value = of_draws(f"theta_{name}")
+        value = taken[f"theta_{name}"]
         add(f"theta_{name}", value, *(f"theta_{name}_{axis}" for axis in range(value.ndim - 2)))
     return found
 
@@ -259,7 +298,7 @@ def _single(value: np.ndarray) -> np.ndarray:
 def assemble(
     dataset: Dataset, prepared: Prepared, output: RunOutput, *, seed: int
 ) -> dict[str, xr.Dataset]:
-    """Build the groups of a result.
+    """Build the groups of a result whose draws are in memory.
 
     Parameters
     ----------
@@ -274,16 +313,65 @@ def assemble(
         posterior, sample_stats, moments, constant_data, parameters, log_likelihood.
     """
     described = describe(prepared.data, prepared.activation)
-    draws = _in_units(output.draws, prepared, described, seed)
-    variables = {}
-    for name, value in draws.items():
-        dims, of_trait, _ = described[name]
-        if of_trait:
-            variables[name] = ((*_DRAW, *dims, "trait"), value[..., None])
-        else:
-            variables[name] = ((*_DRAW, *dims), value)
     n_chains, n_draws = output.stats["non_finite"].shape
+    draws = in_units(output.draws, prepared, described, noise_streams(seed, n_chains))
+    variables = {
+        name: (draw_dims(described[name]), with_trait(value, described[name]))
+        for name, value in draws.items()
+    }
     steps = {"chain": np.arange(n_chains), "draw": np.arange(n_draws)}
+    found = {
+        "posterior": _dataset(variables, {**steps, **coordinates(dataset, prepared)}),
+        "sample_stats": _dataset(
+            {name: (_DRAW, value) for name, value in output.stats.items()}, steps
+        ),
+        LOG_LIKELIHOOD: _log_likelihood(dataset, prepared, output.draws, steps),
+    }
+    return found | assemble_rest(dataset, prepared, output)
+
+
+def judged(dataset: Dataset, prepared: Prepared, output: RunOutput) -> xr.Dataset:
+    """Those draws of a posterior that :mod:`nnmm_jax.posterior.diagnostics` judges.
+
+    Parameters
+    ----------
+    dataset, prepared, output
+        Of the same fit, its draws in memory.
+
+    Returns
+    -------
+    Dataset
+        As the posterior of :func:`assemble`, with values of some individuals only.
+    """
+    described = describe(prepared.data, prepared.activation)
+    draws = _reported(output.draws)
+    large = _of_individual(described, draws)
+    small = {name: value for name, value in draws.items() if name not in large}
+    found = _small_in_units(small, prepared, described)
+    rows = spaced_individuals(len(dataset.ids))
+    for name in (one for one in large if one != "group_value"):
+        some = draws[name][:, :, rows].astype(np.float64)
+        found[name] = (some * prepared.scaling.trait_sd).astype(np.float32)
+    variables = {
+        name: (draw_dims(described[name]), with_trait(_single(value), described[name]))
+        for name, value in found.items()
+    }
+    names = coordinates(dataset, prepared)
+    return _dataset(variables, names | {"individual": dataset.ids[rows]})
+
+
+def draw_dims(quantity: Quantity) -> tuple[str, ...]:
+    """Dimensions of the draws of a quantity."""
+    return (*_DRAW, *quantity.dims, *(("trait",) if quantity.of_trait else ()))
+
+
+def with_trait(value: np.ndarray, quantity: Quantity) -> np.ndarray:
+    """Draws of a quantity with the axis of the trait, if it has one."""
+    return value[..., None] if quantity.of_trait else value
+
+
+def coordinates(dataset: Dataset, prepared: Prepared) -> dict[str, np.ndarray]:
+    """Names along all dimensions but chain and draw."""
     node_names = np.asarray(prepared.node_names, dtype=str)
     names = {
         "individual": dataset.ids,
@@ -298,9 +386,14 @@ def assemble(
         dim = f"node{block.suffix}"
         names[dim] = _of_nodes(node_names, dim, prepared)
         names[f"term_omics{block.suffix}"] = np.asarray(design.names, dtype=str)
+    return names
+
+
+def assemble_rest(dataset: Dataset, prepared: Prepared, output: RunOutput) -> dict[str, xr.Dataset]:
+    """Build the groups of a result that are no draws: moments, constant_data, parameters."""
+    names = coordinates(dataset, prepared)
     parameters = _parameters(dataset, prepared, output)
     samples = {"sample": np.arange(next(iter(parameters.values()))[1].shape[0])}
-    kept = _dataset({name: (_DRAW, value) for name, value in output.stats.items()}, steps)
     constant = {
         "omics_observed": (("individual", "node"), np.asarray(prepared.data.observed).T),
         "phenotype": (("individual", "trait"), individual_means(dataset)[:, None]),
@@ -315,32 +408,55 @@ def assemble(
     }
     moments = _moments(output, prepared.scaling)
     return {
-        "posterior": _dataset(variables, {**steps, **names}),
-        "sample_stats": kept,
         "moments": _dataset(moments, names),
         "constant_data": _dataset(constant, names),
         "parameters": _dataset(parameters, {**samples, **names}),
-        "log_likelihood": _log_likelihood(dataset, prepared, output),
     }
 
 
-def _log_likelihood(dataset: Dataset, prepared: Prepared, output: RunOutput) -> xr.Dataset:
-    """Log density of the phenotyped individuals' records in the trait's units."""
+class Pointwise(NamedTuple):
+    """How the log density of phenotypes comes from the internal scale to the trait's units.
+
+    Attributes
+    ----------
+    rows : (phenotyped individual,)
+    shift : (phenotyped individual,)
+        Taken off: the log of the trait's unit, once for each record.
+    attributes : dict
+        Of the group: ``given_sampled_nodes``, individuals whose density is given sampled nodes.
+    """
+
+    rows: np.ndarray
+    shift: np.ndarray
+    attributes: dict[str, int]
+
+    def in_units(self, values: np.ndarray) -> np.ndarray:
+        """Turn draws (chain, draw, individual) into those of phenotyped individuals."""
+        return _single(values[..., self.rows] - self.shift)
+
+
+def pointwise(prepared: Prepared) -> Pointwise:
+    """Say which individuals have a density of their phenotype, and in which units."""
     data = prepared.data
-    count = np.bincount(np.asarray(data.y_rows), minlength=len(dataset.ids))
-    seen = np.flatnonzero(count)
-    values = output.draws["log_likelihood"][..., seen]
-    values = _single(values - count[seen] * np.log(prepared.scaling.trait_sd))
-    n_chains, n_draws, _ = values.shape
+    count = np.bincount(np.asarray(data.y_rows), minlength=data.y_precision.shape[0])
+    rows = np.flatnonzero(count)
     sampled = 0 if integrates_missing(prepared.activation) else data.informed_rows.shape[0]
+    shift = count[rows] * np.log(prepared.scaling.trait_sd)
+    return Pointwise(rows, shift, {"given_sampled_nodes": sampled})
+
+
+def _log_likelihood(
+    dataset: Dataset,
+    prepared: Prepared,
+    draws: Mapping[str, np.ndarray],
+    steps: Mapping[str, np.ndarray],
+) -> xr.Dataset:
+    """Log density of the phenotyped individuals' records in the trait's units."""
+    found = pointwise(prepared)
     return xr.Dataset(
-        {"phenotype": ((*_DRAW, "individual"), values)},
-        {
-            "chain": np.arange(n_chains),
-            "draw": np.arange(n_draws),
-            "individual": dataset.ids[seen],
-        },
-        {"given_sampled_nodes": sampled},
+        {"phenotype": ((*_DRAW, "individual"), found.in_units(draws[LOG_LIKELIHOOD]))},
+        {**steps, "individual": dataset.ids[found.rows]},
+        found.attributes,
     )
 
 

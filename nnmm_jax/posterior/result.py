@@ -19,6 +19,8 @@ from nnmm_jax.posterior import diagnostics as checks
 from nnmm_jax.posterior import elpd
 from nnmm_jax.posterior.arviz_compat import as_arviz
 from nnmm_jax.posterior.elpd import Elpd
+from nnmm_jax.posterior.stream_reading import GROUPS as _DRAWS
+from nnmm_jax.posterior.stream_reading import read_stream
 
 if TYPE_CHECKING:
     from nnmm_jax.data.align import Dataset
@@ -30,6 +32,7 @@ _REQUIRED = ("posterior", "sample_stats", "moments", "constant_data", "parameter
 GROUPS = (*_REQUIRED, "log_likelihood")
 POSTERIOR_FILE = "posterior.nc"
 RUN_FILE = "run.json"
+DRAWS_AT = "draws_at"  # of ``run``: where draws are that are not in the file of the others
 _FORMAT = 2  # raised when an older version of the package could misread the files
 
 
@@ -219,6 +222,8 @@ class FitResult:
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write ``posterior.nc`` (opens with ArviZ) and ``run.json`` into a folder.
 
+        Draws of a lazy result stay where they are.
+
         Each file is complete or absent: it is written under another name first.
 
         Parameters
@@ -243,7 +248,9 @@ class FitResult:
         text = json.dumps({"format": _FORMAT, **_plain(self.run)}, indent=2, allow_nan=False)
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(targets[0]) as temporary:
-            _write_groups(self.groups, temporary)
+            stays = _DRAWS if DRAWS_AT in self.run else ()
+            groups = {name: one for name, one in self.groups.items() if name not in stays}
+            _write_groups(groups, temporary)
         with replacing(targets[1]) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -279,14 +286,17 @@ def load(folder: str | Path) -> FitResult:
             f"{folder / RUN_FILE}: result format {written}, but this version reads {_FORMAT}"
         )
     try:
+        stay = _DRAWS if DRAWS_AT in run else ()
         stored = _stored_groups(folder / POSTERIOR_FILE)
         groups = {
             name: _read_group(folder / POSTERIOR_FILE, name)
             for name in GROUPS
-            if name in _REQUIRED or name in stored
+            if name not in stay and (name in _REQUIRED or name in stored)
         }
     except OSError as error:
         raise InputError(f"{folder / POSTERIOR_FILE}: cannot be read ({error})") from error
+    if stay:
+        groups |= read_stream(folder / run[DRAWS_AT])
     return FitResult(**groups, run=run)
 
 

@@ -92,6 +92,11 @@ def reached(table: pd.DataFrame, target: float, samples: int) -> Reached:
 def closing_lines(result: FitResult, *, quiet: bool = False) -> list[str]:
     """Lines on convergence for the end of a fit: warnings and, unless quiet, what was reached."""
     lines = []
+    if (stopped := result.run.get("stopped")) is not None:
+        lines.append(
+            f"warning: stopped after {stopped['minutes']:g} minutes with {stopped['samples']} of "
+            f"{stopped['wanted']} samples of every chain"
+        )
     if (found := result.run.get("until_ess")) is not None:
         line = Reached(**{name: found[name] for name in Reached.__dataclass_fields__}).line
         if not found["enough"]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from nnmm_jax.errors import InputError
 from nnmm_jax.folders import check_new_folder, new_folder
+from nnmm_jax.inference.checkpoint import CHECKPOINT_FOLDER, SETTINGS_FILE
 from nnmm_jax.posterior.result import POSTERIOR_FILE, RUN_FILE, FitResult
 
 FIGURES_FOLDER = "figures"
@@ -49,8 +50,15 @@ def check_results_folder(folder: str | Path, *, overwrite: bool = False) -> None
         or if it cannot be written.
     """
     folder = Path(folder)
+    unfinished = (folder / CHECKPOINT_FOLDER / SETTINGS_FILE).is_file()
+    if unfinished and not overwrite:
+        raise InputError(
+            f"{folder} holds a run: go on with it (nnmm fit --resume {folder}), choose another "
+            "folder, or overwrite it explicitly"
+        )
     check_new_folder(folder, overwrite=overwrite)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / RUN_FILE).is_file():
+    known = unfinished or (folder / RUN_FILE).is_file()
+    if folder.is_dir() and any(folder.iterdir()) and not known:
         raise InputError(
             f"{folder} has no {RUN_FILE}, so it does not hold results of an earlier fit and is "
             "not overwritten: choose another folder"
