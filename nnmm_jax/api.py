@@ -149,6 +149,7 @@ class Model:
         max_minutes: float | None = None,
         checkpoint: str | Path | Checkpoints | None = None,
         lazy: bool = False,
+        devices: int = 1,
     ) -> FitResult:
         """Fit by Markov chain Monte Carlo; arguments as in :func:`fit`."""
         seed = secrets.randbelow(2**31) if seed is None else seed
@@ -164,8 +165,14 @@ class Model:
             thin=thin,
             keep=tuple(keep),
             max_minutes=max_minutes,
+            devices=devices,
         )
         _check_kept(settings, checkpoint is not None, lazy)
+        if checkpoint is not None and devices > 1 and jax.process_count() > 1:
+            raise InputError(
+                f"checkpoint: expected one process, found {jax.process_count()}, which would all "
+                "write there; leave it out"
+            )
         place = _place(checkpoint)
         if place is not None:
             place.check()
@@ -224,6 +231,7 @@ def fit(
     max_minutes: float | None = None,
     checkpoint: str | Path | Checkpoints | None = None,
     lazy: bool = False,
+    devices: int = 1,
 ) -> FitResult:
     """Fit a mixed-effect neural network by Markov chain Monte Carlo.
 
@@ -270,6 +278,10 @@ def fit(
     lazy : bool
         Leave draws on disk, to be read where they are used, instead of loading them into the
         result; ``save`` then does not copy them.
+    devices : int
+        Spread individuals over so many devices, the first that JAX sees; on several machines those
+        of all processes, once ``jax.distributed`` is started in each. Draws are those of one device
+        up to rounding.
 
     Returns
     -------
@@ -308,6 +320,7 @@ def fit(
         max_minutes=max_minutes,
         checkpoint=checkpoint,
         lazy=lazy,
+        devices=devices,
     )
 
 
@@ -403,7 +416,8 @@ def _fit(
     if settings.max_minutes is not None:
         deadline = time.monotonic() + 60.0 * settings.max_minutes
     activation = None
-    if jax.default_backend() == "cpu":  # elsewhere arrays are not in the machine's memory
+    # Elsewhere arrays are not in the machine's memory, or not all of them.
+    if jax.default_backend() == "cpu" and settings.devices == 1:
         planned = prepare(dataset, network, build=ShapeBuilder)
         activation = planned.activation
         plan = plan_memory(dataset, planned, settings, on_disk=place is not None, lazy=lazy)

@@ -78,6 +78,13 @@ def add_sampler_flags(parser: argparse.ArgumentParser) -> None:
     sampler.add_argument(
         "--threads", type=int, metavar="N", help="CPU threads (default: all there are)"
     )
+    sampler.add_argument(
+        "--devices",
+        type=int,
+        default=1,
+        metavar="N",
+        help="spread individuals over N devices that JAX sees (default: 1)",
+    )
 
 
 def length_of(options: argparse.Namespace) -> dict[str, Any]:
