@@ -150,6 +150,7 @@ class Model:
         max_minutes: float | None = None,
         checkpoint: str | Path | Checkpoints | None = None,
         lazy: bool = False,
+        devices: int = 1,
     ) -> FitResult:
         """Fit by Markov chain Monte Carlo; arguments as in :func:`fit`."""
         seed = secrets.randbelow(2**31) if seed is None else seed
@@ -165,8 +166,14 @@ class Model:
             thin=thin,
             keep=tuple(keep),
             max_minutes=max_minutes,
+            devices=devices,
         )
         _check_kept(settings, checkpoint is not None, lazy)
+        if checkpoint is not None and devices > 1 and jax.process_count() > 1:
+            raise InputError(
+                f"checkpoint: expected one process, found {jax.process_count()}, which would all "
+                "write there; leave it out"
+            )
         place = _place(checkpoint)
         if place is not None:
             place.check()
@@ -227,6 +234,7 @@ def fit(
     max_minutes: float | None = None,
     checkpoint: str | Path | Checkpoints | None = None,
     lazy: bool = False,
+    devices: int = 1,
 ) -> FitResult:
     """Fit a mixed-effect neural network by Markov chain Monte Carlo.
 
@@ -273,6 +281,10 @@ def fit(
     lazy : bool
         Leave draws on disk, to be read where they are used, instead of loading them into the
         result; ``save`` then does not copy them.
+    devices : int
+        Spread individuals over so many devices, the first that JAX sees; on several machines those
+        of all processes, once ``jax.distributed`` is started in each. Draws are those of one device
+        up to rounding.
 
     Returns
     -------
@@ -311,6 +323,7 @@ def fit(
         max_minutes=max_minutes,
         checkpoint=checkpoint,
         lazy=lazy,
+        devices=devices,
     )
 
 
@@ -427,8 +440,8 @@ def fit_prepared(
     deadline = None
     if settings.max_minutes is not None:
         deadline = time.monotonic() + 60.0 * settings.max_minutes
-    if plan_first and jax.default_backend() == "cpu":
-        # Elsewhere arrays are not in the machine's memory.
+    if plan_first and jax.default_backend() == "cpu" and settings.devices == 1:
+        # Elsewhere arrays are not in the machine's memory, or not all of them.
         planned = prepare(dataset, network, build=ShapeBuilder, activation=activation)
         activation = planned.activation
         plan = plan_memory(dataset, planned, settings, on_disk=place is not None, lazy=lazy)

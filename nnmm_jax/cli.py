@@ -291,6 +291,7 @@ def _fit(options: argparse.Namespace) -> None:
         max_minutes=options.max_minutes,
         checkpoint=place,
         lazy=options.lazy,
+        devices=options.devices,
     )
     _write(result, options)
 

@@ -83,6 +83,13 @@ def _add_kept_flags(sampler: "argparse._ArgumentGroup") -> None:
     sampler.add_argument(
         "--lazy", action="store_true", help="leave draws on disk, without a copy in posterior.nc"
     )
+    sampler.add_argument(
+        "--devices",
+        type=int,
+        default=1,
+        metavar="N",
+        help="spread individuals over N devices that JAX sees (default: 1)",
+    )
 
 
 def length_of(options: argparse.Namespace) -> dict[str, Any]:

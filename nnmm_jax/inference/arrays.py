@@ -24,7 +24,7 @@ MISSING_CODE = -1
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["codes", "means", "root"],
-    meta_fields=["n_markers", "block_size"],
+    meta_fields=["n_markers", "block_size", "n_idle"],
 )
 @dataclass(frozen=True)
 class MarkerMatrix:
@@ -45,6 +45,8 @@ class MarkerMatrix:
         Number of markers without the padding.
     block_size : int
         Markers in a block.
+    n_idle : int
+        Columns of ``codes`` behind those of the individuals, so that devices divide their number.
     """
 
     codes: Array
@@ -52,6 +54,7 @@ class MarkerMatrix:
     root: Array | None
     n_markers: int
     block_size: int
+    n_idle: int = 0
 
     @property
     def n_blocks(self) -> int:
@@ -63,6 +66,11 @@ class MarkerMatrix:
         """Number of rows of ``codes``."""
         return self.codes.shape[0]
 
+    @property
+    def n_records(self) -> int:
+        """Number of individuals or records."""
+        return self.codes.shape[1] - self.n_idle
+
     def block(self, index: Array | int) -> Array:
         """Return the centred dosages of one block, (marker in block, individual)."""
         start = index * self.block_size
@@ -70,6 +78,8 @@ class MarkerMatrix:
         if jnp.issubdtype(codes.dtype, jnp.integer):
             means = lax.dynamic_slice_in_dim(self.means, start, self.block_size)[:, None]
             codes = jnp.where(codes == MISSING_CODE, 0.0, codes.astype(means.dtype) - means)
+        if self.n_idle:
+            codes = codes[:, : self.n_records]
         return codes if self.root is None else codes * self.root
 
     @jax.jit  # outside a compiled sweep the loop would be compiled anew at every call
@@ -82,7 +92,7 @@ class MarkerMatrix:
             )
             return total + part @ self.block(index)
 
-        shape = (*effects.shape[:-1], self.codes.shape[1])
+        shape = (*effects.shape[:-1], self.n_records)
         return lax.fori_loop(0, self.n_blocks, add, jnp.zeros(shape, effects.dtype))
 
     @jax.jit

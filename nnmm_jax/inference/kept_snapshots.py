@@ -12,28 +12,32 @@ from jax import Array, random
 from nnmm_jax.errors import InputError
 from nnmm_jax.inference.arrays import ModelData
 from nnmm_jax.inference.checkpoint import file_digest, load_arrays, write_arrays
+from nnmm_jax.inference.devices import Layout
 from nnmm_jax.inference.kernel import KernelState
 from nnmm_jax.inference.snapshot import has_marker_effects, pieces_between, sites, snapshot
 from nnmm_jax.inference.sweep import SweepSettings
 
 _SNAPSHOT, _SITES = 2**31 - 4, 2**31 - 5  # subkeys, beside those of the kernel
+_ONE_DEVICE = Layout()
 # Of the same draw: means by which breeding values are centred, and a user's parameters.
 _OF_DRAW = ("mediated_mean", "direct_mean", "epv_mean", "theta_")
 
 
 @lru_cache(maxsize=16)
-def _compiled_snapshot(chains: int) -> Callable[[KernelState, ModelData], dict[str, Array]]:
+def _compiled_snapshot(
+    chains: int, layout: Layout = _ONE_DEVICE
+) -> Callable[[KernelState, ModelData], dict[str, Array]]:
     def one(state: KernelState, data: ModelData) -> dict[str, Array]:
         key = random.fold_in(random.fold_in(state.rng_key, state.i), _SNAPSHOT)
         of_draw = {name: state.draw[name] for name in state.draw if name.startswith(_OF_DRAW)}
         return snapshot(key, state.chain, data) | of_draw
 
-    return jax.jit(jax.vmap(one, in_axes=(0, None)) if chains > 1 else one)
+    return layout.compiled(jax.vmap(one, in_axes=(0, None)) if chains > 1 else one)
 
 
 @lru_cache(maxsize=16)
 def compiled_sites(
-    sweep: SweepSettings, chains: int, names: tuple[str, ...]
+    sweep: SweepSettings, chains: int, names: tuple[str, ...], layout: Layout = _ONE_DEVICE
 ) -> Callable[[KernelState, ModelData], dict[str, Array]]:
     """Return ``(state, data) -> sites`` of the draw of a state, (chain, draw, ...)."""
 
@@ -47,7 +51,7 @@ def compiled_sites(
             return jax.vmap(one, in_axes=(0, None))(state, data)
         return {name: value[None] for name, value in one(state, data).items()}
 
-    return jax.jit(every)
+    return layout.compiled(every)
 
 
 def check_sites(names: tuple[str, ...], data: ModelData) -> None:
@@ -89,10 +93,18 @@ class Snapshots:
     chains : int
     folder : Path or None
         Where they are written, each once, instead of being held in memory.
+    layout : Layout
+        Of the data.
     """
 
-    def __init__(self, data: ModelData, chains: int, folder: Path | None = None) -> None:
-        self._data, self._chains, self._folder = data, chains, folder
+    def __init__(
+        self,
+        data: ModelData,
+        chains: int,
+        folder: Path | None = None,
+        layout: Layout = _ONE_DEVICE,
+    ) -> None:
+        self._data, self._chains, self._folder, self._layout = data, chains, folder, layout
         self._every: int | None = 1
         # By the piece's number, with the draw; either the parameters or the digest of their file.
         self._taken: dict[int, tuple[int, dict[str, np.ndarray] | str]] = {}
@@ -112,7 +124,8 @@ class Snapshots:
         self.seen += 1
         if self._every is None or self.seen % self._every:
             return
-        taken = jax.tree.map(np.asarray, _compiled_snapshot(self._chains)(state, self._data))
+        of_state = _compiled_snapshot(self._chains, self._layout)
+        taken = jax.tree.map(np.asarray, of_state(state, self._data))
         if self._folder is None:
             self._taken[self.seen] = (draw, taken)
             return

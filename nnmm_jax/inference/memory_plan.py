@@ -214,7 +214,7 @@ def _set_up_bytes(data: ModelData) -> int:
     layers: tuple[LayerArrays, ...] = (*data.omics, data.trait)
     steps = [3 * 8 * data.z_start.size]
     for term in (term for layer in layers for term in layer.terms):
-        n, p = term.markers.codes.shape[1], term.markers.n_markers
+        n, p = term.markers.n_records, term.markers.n_markers
         steps.append(decoding_bytes(n))
         if term.spectrum is not None:
             steps.append(spectrum_bytes(n, p))

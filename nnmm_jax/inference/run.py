@@ -24,6 +24,7 @@ from nnmm_jax.inference.build_shapes import bytes_of
 from nnmm_jax.inference.clock import Clock
 from nnmm_jax.inference.collect import Accumulators
 from nnmm_jax.inference.compile_cache import keep_compiled
+from nnmm_jax.inference.devices import Layout
 from nnmm_jax.inference.draws import DrawSink, MemoryDraws
 from nnmm_jax.inference.interrupts import Heard, signals_heard
 from nnmm_jax.inference.kept_snapshots import Snapshots, check_sites, compiled_sites
@@ -36,6 +37,7 @@ from nnmm_jax.network.activations import Activation
 
 _PIECE = 25  # sweeps in a compiled piece: its overhead is a few sweeps' worth at most
 _SMALLEST_PIECE = 10
+_ONE_DEVICE = Layout()
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,24 +99,27 @@ def chain_keys(seed: int, chains: int) -> Array:
 
 
 @lru_cache(maxsize=16)
-def compiled_start(sweep: SweepSettings, warmup: int) -> tuple[NNMMKernel, Wrapped]:
+def compiled_start(
+    sweep: SweepSettings, warmup: int, layout: Layout = _ONE_DEVICE
+) -> tuple[NNMMKernel, Wrapped]:
     """Return a kernel and its start, ``(keys, data) -> state``, the same for the same settings.
 
     Further fits in a process, as in cross-validation, then compile nothing anew where shapes agree.
     """
     keep_compiled()
     kernel = NNMMKernel(sweep)
-    return kernel, jax.jit(lambda keys, data: kernel.init(keys, warmup, None, (data,), {}))
+    return kernel, layout.compiled(lambda keys, data: kernel.init(keys, warmup, None, (data,), {}))
 
 
 @lru_cache(maxsize=64)
-def compiled_piece(kernel: NNMMKernel, chains: int, n_sweeps: int) -> Wrapped:
+def compiled_piece(
+    kernel: NNMMKernel, chains: int, n_sweeps: int, layout: Layout = _ONE_DEVICE
+) -> Wrapped:
     """Return ``(state, data) -> (state, kept)`` that runs NumPyro's MCMC for some sweeps.
 
     The whole call is compiled: MCMC's own loop would be compiled anew at every ``run``.
     """
 
-    @jax.jit
     def piece(
         state: KernelState, data: ModelData
     ) -> tuple[KernelState, dict[str, dict[str, Array]]]:
@@ -131,7 +136,7 @@ def compiled_piece(kernel: NNMMKernel, chains: int, n_sweeps: int) -> Wrapped:
         kept = {"draw": mcmc.get_samples(group_by_chain=True)}
         return mcmc.last_state, kept | mcmc.get_extra_fields(group_by_chain=True)
 
-    return piece
+    return layout.compiled(piece)
 
 
 def sweep_settings(activation: Activation, settings: RunSettings) -> SweepSettings:
@@ -192,22 +197,27 @@ class _Run:
         size: int,
     ) -> None:
         self._sweep = sweep_settings(activation, settings)
-        self._kernel, start = compiled_start(self._sweep, settings.warmup)
+        self._layout = Layout(settings.devices)
+        self._kernel, start = compiled_start(self._sweep, settings.warmup, self._layout)
+        data = self._layout.spread(data)
         self._data, self._settings, self._chains = data, settings, settings.chains
         self._size, self._recording = size, recording
         self._sink: DrawSink = MemoryDraws(settings.thin)
         self.clock = Clock()
         self.sweeps, self.out_of_time = 0, False
-        self._snapshots = Snapshots(data, settings.chains)
-        keys = chain_keys(settings.seed, settings.chains)
+        self._snapshots = Snapshots(data, settings.chains, layout=self._layout)
+        keys = self._layout.everywhere(chain_keys(settings.seed, settings.chains))
         check_sites(settings.keep, data)
         if recording is not None:
             self._sink = recording.stream
-            self._snapshots = Snapshots(data, settings.chains, recording.folder.snapshots)
+            self._snapshots = Snapshots(
+                data, settings.chains, recording.folder.snapshots, self._layout
+            )
             recording.start_stream()
         if recording is not None and recording.start is not None:
             content = recording.start.content
-            self._state = state_of(recording.start.arrays, jax.eval_shape(start, keys, data))
+            found = state_of(recording.start.arrays, jax.eval_shape(start, keys, data))
+            self._state = self._layout.everywhere(found)
             self._snapshots.go_on(content)
             self.clock = Clock(content["seconds"])
             self.sweeps = content["sweeps"]
@@ -231,7 +241,7 @@ class _Run:
             self._snapshots.plan(self._snapshots.seen + len(pieces))
         bar.set_description(f"{phase}, {self._chains} chains", refresh=True)
         for n_sweeps in pieces:
-            piece = compiled_piece(self._kernel, self._chains, n_sweeps)
+            piece = compiled_piece(self._kernel, self._chains, n_sweeps, self._layout)
             self._state, collected = jax.block_until_ready(piece(self._state, self._data))
             self.sweeps += n_sweeps
             if sampling:
@@ -246,7 +256,8 @@ class _Run:
 
     def _keep(self, collected: Any) -> None:
         if (names := self._settings.keep) and self.done % self._settings.thin == 0:
-            sites = compiled_sites(self._sweep, self._chains, names)(self._state, self._data)
+            of_state = compiled_sites(self._sweep, self._chains, names, self._layout)
+            sites = of_state(self._state, self._data)
             collected = collected | {"site": sites}
         self._trying(lambda: self._sink.append(collected))
 

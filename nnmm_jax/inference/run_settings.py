@@ -40,6 +40,8 @@ class RunSettings:
         (marker,), ``omics`` (individual, node).
     max_minutes : float or None
         End after so many minutes with what there is.
+    devices : int
+        Over how many devices individuals are spread.
 
     Raises
     ------
@@ -59,10 +61,12 @@ class RunSettings:
     thin: int = 1
     keep: tuple[str, ...] = ()
     max_minutes: float | None = None
+    devices: int = 1
 
     def __post_init__(self) -> None:
         """Check the counts."""
-        for name, least in (("warmup", 0), ("samples", 1), ("chains", 1), ("seed", 0), ("thin", 1)):
+        counts = {"warmup": 0, "samples": 1, "chains": 1, "seed": 0, "thin": 1, "devices": 1}
+        for name, least in counts.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise InputError(

@@ -63,7 +63,9 @@ def test_a_run_ends_when_it_is_long_enough(toy):
 def test_a_longer_run_keeps_no_more_snapshots_than_fit(monkeypatch):
     """Those that stay are evenly spaced, whenever it was known how long the run would be."""
     monkeypatch.setattr(
-        kept_snapshots, "_compiled_snapshot", lambda chains: lambda state, data: {"a": np.ones(2)}
+        kept_snapshots,
+        "_compiled_snapshot",
+        lambda chains, layout: lambda state, data: {"a": np.ones(2)},
     )
     monkeypatch.setattr(
         kept_snapshots, "pieces_between", lambda data, chains, pieces: -(-pieces // 4)
