@@ -1,0 +1,169 @@
+"""Draws from a fitted variational family, kept as those of chains are."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax, random
+from tqdm.auto import tqdm
+
+from nnmm_jax.inference.arrays import ModelData
+from nnmm_jax.inference.draws import MemoryDraws
+from nnmm_jax.inference.kept_snapshots import Snapshots
+from nnmm_jax.inference.kernel import KernelState, NNMMKernel
+from nnmm_jax.inference.run import RunOutput, chain_keys, sweep_settings
+from nnmm_jax.inference.run_settings import RunSettings
+from nnmm_jax.inference.state import State
+from nnmm_jax.inference.sweep import count_non_finite
+from nnmm_jax.inference.variational import Factors
+from nnmm_jax.inference.variational_fit import Fitted
+from nnmm_jax.network.activations import Activation
+
+_DRAW, _WARM = 2**31 - 6, 2**31 - 7  # subkeys, beside those of the kernel
+
+
+class IndependentKernel(NNMMKernel):
+    """Keeps what the sampler keeps, of independent draws in the place of sweeps.
+
+    Parameters
+    ----------
+    settings : SweepSettings
+    fitted : Fitted
+    """
+
+    def __init__(self, settings: Any, fitted: Fitted) -> None:
+        super().__init__(settings)
+        self._family = fitted.family
+
+    def advance(
+        self, state: KernelState, factors: Factors, data: ModelData
+    ) -> tuple[KernelState, dict[str, dict[str, Array]]]:
+        """Draw once for every chain (leading axis)."""
+        t = state.i[0] + 1
+        keys = jax.vmap(random.fold_in, in_axes=(0, None))(state.rng_key, t)
+
+        def one(key: Array) -> tuple[State, dict[str, Array]]:
+            drawn = self._family.draw(random.fold_in(key, _DRAW), factors, data)
+            non_finite = count_non_finite(drawn.state)
+            return drawn.state, {"non_finite": non_finite, "log_ratio": drawn.log_ratio}
+
+        chain, stats = jax.vmap(one)(keys)
+        draw, sums = self._keep(keys, chain, data, state.sums, t)
+        new = KernelState(state.i + 1, state.rng_key, chain, draw, stats, sums)
+        return new, {"draw": draw, "stats": stats}
+
+
+def draw_variational(
+    data: ModelData, activation: Activation, settings: RunSettings, fitted: Fitted
+) -> RunOutput:
+    """Draw ``samples`` times for each of ``chains`` streams of random numbers.
+
+    Parameters
+    ----------
+    data : ModelData
+    activation : Activation
+    settings : RunSettings
+    fitted : Fitted
+        Of the same data.
+
+    Returns
+    -------
+    RunOutput
+        As of chains; ``stats`` has ``log_ratio``, the log of the joint density over the family's.
+    """
+    began = time.perf_counter()
+    size = max(one for one in range(1, 26) if settings.samples % one == 0)
+    kernel = IndependentKernel(sweep_settings(activation, settings), fitted)
+    keys = jnp.atleast_1d(chain_keys(settings.seed, settings.chains))
+
+    @jax.jit
+    def start(data: ModelData) -> KernelState:
+        state: KernelState = kernel.init(keys, 0, None, (data,), {})
+        shape = (settings.chains,)
+        stats = {
+            "non_finite": jnp.zeros(shape, state.i.dtype),
+            "log_ratio": jnp.zeros(shape, data.y.dtype),
+        }
+        return state._replace(stats=stats)
+
+    @jax.jit
+    def piece(state: KernelState, factors: Factors, data: ModelData) -> Any:
+        state, kept = lax.scan(
+            lambda at, _: kernel.advance(at, factors, data), state, None, length=size
+        )
+        return state, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), kept)
+
+    state = start(data)
+    sink, snapshots = MemoryDraws(), Snapshots(data, settings.chains)
+    pieces = settings.samples // size
+    sink.expect(settings.samples)
+    snapshots.plan(pieces)
+    bar = tqdm(
+        total=settings.samples, disable=not settings.progress, unit="draw", desc="variational draws"
+    )
+    with bar:
+        for number in range(1, pieces + 1):
+            state, collected = piece(state, fitted.factors, data)
+            sink.append(collected)
+            one = state if settings.chains > 1 else jax.tree.map(lambda leaf: leaf[0], state)
+            snapshots.offer(one, number * size - 1)
+            bar.update(size)
+    sums = jax.tree.map(np.asarray, state.sums)
+    found = sink.found()
+    seconds = fitted.seconds | {"sampling": time.perf_counter() - began}
+    return RunOutput(
+        found["draw"],
+        found["stats"],
+        snapshots.joined(),
+        snapshots.draws,
+        sums,
+        seconds,
+        settings.samples,
+    )
+
+
+def warm_start(fitted: Fitted, data: ModelData, seed: int) -> Callable[[State], State]:
+    """Return what puts chains at draws from the family, for ``run_chains(change_start=)``.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        Of the same data.
+    data : ModelData
+    seed : int
+    """
+
+    def change(states: State) -> State:
+        single = states.z.ndim == data.z_start.ndim
+        chains = 1 if single else states.z.shape[0]
+        keys = jnp.atleast_1d(chain_keys(seed, chains))
+
+        @jax.jit
+        def draw(factors: Factors, data: ModelData) -> State:
+            def one(key: Array) -> State:
+                key = random.fold_in(key, _WARM)
+                drawn: State = fitted.family.draw(key, factors, data).state
+                return drawn
+
+            return jax.vmap(one)(keys)
+
+        drawn = draw(fitted.factors, data)
+        if single:
+            drawn = jax.tree.map(lambda leaf: leaf[0], drawn)
+        # Step sizes are the chain's own.
+        return drawn._replace(adapt=states.adapt, theta_adapt=states.theta_adapt)
+
+    return change
+
+
+def describe_fit(fitted: Fitted) -> dict[str, Any]:
+    """What the record of a fit says of the variational family."""
+    return {
+        "steps": len(fitted.bound),
+        "converged": fitted.converged,
+        "seconds": {name: round(value, 3) for name, value in fitted.seconds.items()},
+        "trace": fitted.trace(),
+    }
