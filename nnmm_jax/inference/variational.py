@@ -1,12 +1,18 @@
 """The variational family: what stands for the posterior in ``method="svi"``.
 
-Effects of markers and nodes have independent spike-and-slab factors: effect j is in component c
-with probability phi_jc, where it is zero or N(m_jc, s_jc^2). Nothing discrete is relaxed. Given all
-else the log likelihood of a linear network is quadratic in a set of effects, so its expectation
-depends on their means and variances alone: noise of the same moments in their place, minus the
-divergence of the factors from the prior in closed form, is an unbiased evidence lower bound
-(Carbonetto & Stephens 2012, Bayesian Analysis 7:73, equations 8 and 9). Of a nonlinear network
-this holds for observed omics; for missing ones, sums of many effects are taken for normal.
+Effects of markers and nodes have spike-and-slab factors: effect j is in component c with
+probability phi_jc, where it is zero or m_jc + s_jc e_j, with e a normal vector. Nothing discrete
+is relaxed. Given all else the log likelihood of a linear network is quadratic in a set of effects,
+so its expectation depends on their means and covariances alone: noise of the same moments in their
+place, minus the divergence of the factors from the prior in closed form, is an unbiased evidence
+lower bound (Carbonetto & Stephens 2012, Bayesian Analysis 7:73, equations 8 and 9, for independent
+e). Of a nonlinear network this holds for observed omics; for missing ones, sums of many effects
+are taken for normal.
+
+Independent e make markers in linkage disequilibrium look far more certain than they are, and the
+bound then prefers too few of them. So e has covariance ``I - V' diag(c) V``, V the right singular
+vectors of the genotypes and every c between 0 and 1: the form that the posterior has where all
+effects are normal.
 
 Where effects are drawn jointly by the sampler, factors are those of the eigenvectors' coordinates,
 in which the posterior is nearly independent. Missing omics are the noise around what predicts
@@ -51,6 +57,11 @@ from nnmm_jax.network.joint import (
 
 _START_SD = 0.1  # of a site on the real line
 _START_EFFECT_SD = 0.3  # of an effect, relative to its prior's
+_FEW_ZEROS = 4.0  # by which a start without zeros lowers their log probabilities
+_START_SHRINK = -2.0  # logit of c
+# Markers or records above which effects are taken for independent: too large to decompose.
+_MOST_VECTORS, _MOST_RECORDS = 2**27, 5000
+_LEAST_VALUE = 1e-6  # relative eigenvalue that counts as more than none
 _TINY = 1e-20  # of a variance, whose square root needs a derivative
 
 
@@ -61,13 +72,16 @@ class EffectFactors(NamedTuple):
     ----------
     logits : (response, effect, component)
         Log probabilities of the components, up to a constant; one without a choice.
-    mean, log_sd : (slab, response, effect)
-        Of each slab, relative to the scale of :class:`Family`.
+    mean, log_sd : (component, response, effect)
+        Of the slab, relative to the scale of :class:`Family`; in a spike it counts for nothing.
+    shrink : (response, rank)
+        Logits of c.
     """
 
     logits: Array
     mean: Array
     log_sd: Array
+    shrink: Array
 
 
 class SiteFactors(NamedTuple):
@@ -85,10 +99,17 @@ class Factors(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """Standard normal noise, by set of effects and by site."""
+    """Standard normal noise, by set of effects (2, response, effect) and by site."""
 
     sets: dict[str, Array]
     sites: dict[str, Array]
+
+
+class Inputs(NamedTuple):
+    """What is not to be a constant of compiled programs: data, and V of every set that has one."""
+
+    data: ModelData
+    vectors: dict[str, Array]
 
 
 class Drawn(NamedTuple):
@@ -107,59 +128,102 @@ class Drawn(NamedTuple):
 
 def noise_like(key: Array, factors: Factors) -> Noise:
     """Draw the noise of one evaluation of the bound."""
-    places = {name: one.logits[..., 0] for name, one in factors.sets.items()}
-    places |= {f" {name}": one.mean for name, one in factors.sites.items()}
-    drawn = {
-        name: random.normal(random.fold_in(key, number), place.shape, place.dtype)
-        for number, (name, place) in enumerate(places.items())
+
+    def normal(number: int, like: Array, *more: int) -> Array:
+        return random.normal(random.fold_in(key, number), (*more, *like.shape), like.dtype)
+
+    sets = {
+        name: normal(number, one.logits[..., 0], 2)
+        for number, (name, one) in enumerate(factors.sets.items())
     }
-    return Noise(
-        {name: drawn[name] for name in factors.sets},
-        {name: drawn[f" {name}"] for name in factors.sites},
-    )
+    sites = {
+        name: normal(number, one.mean)
+        for number, (name, one) in enumerate(factors.sites.items(), start=len(sets))
+    }
+    return Noise(sets, sites)
 
 
 class _Prior(NamedTuple):
     """Prior of a set of effects given what governs it."""
 
     log_weights: Array  # (response, component)
-    variances: Array  # (slab, response, effect)
+    variances: Array  # (component, response, effect); of a spike, that of the slab it hides
+    counts: Array  # (component, 1, 1): 0 of a spike, else 1
 
 
 def _prior(name: str, n_effects: int, hyper: EffectHyper, var_e: Array) -> _Prior:
     level, weights = level_of(name, hyper), weights_of(name, hyper)
     one = jnp.ones((level.shape[0], n_effects), level.dtype)
     variance = SLAB_VARIANCES[hyper.family](name, level, one, var_e, hyper)
-    slabs = jnp.asarray(hyper.slabs, variance.dtype)
-    return _Prior(jnp.log(weights), slabs[:, None, None] * variance)
+    slabs = (hyper.slabs[0], *hyper.slabs) if hyper.spike else hyper.slabs
+    multipliers = jnp.asarray(slabs, variance.dtype)[:, None, None]
+    counts = jnp.ones_like(multipliers).at[0].set(0.0 if hyper.spike else 1.0)
+    return _Prior(jnp.log(weights), multipliers * variance, counts)
 
 
-def moments(
-    factors: EffectFactors, scale: Array, prior: _Prior, *, spike: bool
-) -> tuple[Array, Array, Array]:
-    """Mean, variance and divergence from the prior (response, effect) of spike-and-slab factors.
+class _Set(NamedTuple):
+    """Factors of a set of effects, in the units of the effects.
 
-    Parameters
+    Attributes
     ----------
-    factors : EffectFactors
-    scale : (slab, response, 1)
-        Unit of the slabs' means and sds.
-    prior : _Prior
-    spike : bool
-        Whether component 0 is the spike.
+    log_phi, mean, sd : (component, response, effect)
+    kept : (response, rank)
+        1 - c.
+    vectors : (rank, effect)
+        V.
     """
-    log_phi = jax.nn.log_softmax(factors.logits)
-    phi = jnp.exp(log_phi)
-    slab = jnp.moveaxis(phi[..., int(spike) :], -1, 0)
-    mean, sd = scale * factors.mean, scale * jnp.exp(factors.log_sd)
-    centre = jnp.sum(slab * mean, axis=0)
-    variance = jnp.sum(slab * (sd**2 + (mean - centre) ** 2), axis=0)
-    if spike:
-        variance = variance + phi[..., 0] * centre**2
-    ratio = sd**2 / prior.variances
-    of_slabs = 0.5 * (ratio + mean**2 / prior.variances - 1.0 - jnp.log(ratio))
-    of_choice = jnp.sum(phi * (log_phi - prior.log_weights[:, None, :]), axis=-1)
-    return centre, variance, of_choice + jnp.sum(slab * of_slabs, axis=0)
+
+    log_phi: Array
+    mean: Array
+    sd: Array
+    kept: Array
+    vectors: Array
+
+    def correlated(self, noise: Array) -> Array:
+        """Turn standard normal noise (response, effect) into e."""
+        along = noise @ self.vectors.T
+        return noise - (along * (1.0 - jnp.sqrt(self.kept))) @ self.vectors
+
+    def moment_matched(self, prior: _Prior, noise: Array) -> Array:
+        """Normal effects (response, effect) of the same means and covariances."""
+        phi = jnp.exp(self.log_phi)
+        mean, sd = prior.counts * self.mean, prior.counts * self.sd
+        centre, common = jnp.sum(phi * mean, axis=0), jnp.sum(phi * sd, axis=0)
+        own = jnp.sum(phi * ((mean - centre) ** 2 + self.share * (sd - common) ** 2), axis=0)
+        return centre + common * self.correlated(noise[0]) + jnp.sqrt(own + _TINY) * noise[1]
+
+    @property
+    def share(self) -> Array:
+        """Variances (response, effect) of e."""
+        return 1.0 - (1.0 - self.kept) @ self.vectors**2
+
+    def divergence(self, prior: _Prior) -> tuple[Array, Array]:
+        """Divergence from the prior: by effect (response, effect), and of e's covariance."""
+        phi = jnp.exp(self.log_phi)
+        log_weights = jnp.moveaxis(prior.log_weights, -1, 0)[..., None]
+        squares = (self.share * self.sd**2 + self.mean**2) / prior.variances
+        of_slab = 0.5 * (squares - 1.0 - jnp.log(self.sd**2 / prior.variances))
+        by_effect = jnp.sum(phi * (self.log_phi - log_weights + of_slab), axis=0)
+        return by_effect, -0.5 * jnp.sum(jnp.log(self.kept))
+
+    def draw(self, key: Array, prior: _Prior, noise: Array) -> tuple[Array, Array, Array]:
+        """Draw components and slabs (response, effect).
+
+        The last is the log of prior over factors, (response, effect) without the factors'
+        normalisation of e, which is half the sum of the logs of ``kept``.
+        """
+        component = random.categorical(key, self.log_phi, axis=0)
+
+        def chosen(values: Array) -> Array:
+            return jnp.take_along_axis(values, component[None], axis=0)[0]
+
+        sd, variance = chosen(self.sd), chosen(prior.variances)
+        slab = chosen(self.mean) + sd * self.correlated(noise[0])
+        log_weights = jnp.moveaxis(prior.log_weights, -1, 0)[..., None]
+        log_weights = jnp.broadcast_to(log_weights, self.log_phi.shape)
+        log_ratio = chosen(log_weights - self.log_phi) + jnp.log(sd)
+        log_ratio = log_ratio + 0.5 * (noise[0] ** 2 - slab**2 / variance - jnp.log(variance))
+        return component, slab, log_ratio
 
 
 # Effects (response, effect) of a set: (name, prior, hyper) -> effects.
@@ -262,9 +326,10 @@ class Family:
 
     Attributes
     ----------
-    start : Factors
-        Where to start.
-    scales : dict of (slab, response, 1)
+    starts : tuple of Factors
+        Where to start: with the prior's share of zero effects and, where effects of markers may be
+        zero, with nearly none. The bound has an optimum near each; the higher is the better.
+    scales : dict of (component, response, 1)
         Units of the slabs of every set.
     """
 
@@ -284,8 +349,21 @@ class Family:
             for term in one.terms
             if term.mask is not None
         }
+        self._vectors = {
+            term.name: singular_vectors(term)
+            for one in layers
+            for term in one.terms
+            if term.mask is None and term.spectrum is None
+        }
         self.scales: dict[str, Array] = {}
-        self.start = self._start(key, data)
+        start = self._start(key, data)
+        # Effects of nodes are too few to have two optima.
+        spiked = [
+            name
+            for name in start.sets
+            if f"weights_{name}" in start.sites and not name.startswith("node")
+        ]
+        self.starts = (start, _without_zeros(start, spiked)) if spiked else (start,)
 
     def _model(self, data: ModelData, parts: Parts) -> None:
         known = dataclasses.replace(data, observed=self._observed)
@@ -297,18 +375,21 @@ class Family:
         sets: dict[str, EffectFactors] = {}
 
         def note(name: str, prior: _Prior, hyper: EffectHyper) -> Array:
-            shape = prior.variances.shape
+            shape, dtype = prior.variances.shape, prior.variances.dtype
             self.scales[name] = jnp.sqrt(jnp.mean(prior.variances, axis=-1, keepdims=True))
-            logits = jnp.broadcast_to(
-                prior.log_weights[:, None, :], (*shape[1:], prior.log_weights.shape[-1])
-            )
-            mean = jnp.zeros(shape, prior.variances.dtype)
+            weights = prior.log_weights[:, None, :]
+            mean = jnp.zeros(shape, dtype)
             if name.split("_")[0] == "node":  # latent nodes at zero would stay there
-                mean = mean + 0.5 * random.normal(key_nodes, shape, mean.dtype)
+                mean = mean + 0.5 * random.normal(key_nodes, shape, dtype)
+            log_sd = jnp.log(jnp.where(prior.counts > 0, _START_EFFECT_SD, 1.0))
+            rank = self._vectors[name].shape[0] if name in self._vectors else 0
             sets[name] = EffectFactors(
-                logits, mean, jnp.full(shape, np.log(_START_EFFECT_SD), mean.dtype)
+                jnp.broadcast_to(weights, (*shape[1:], weights.shape[-1])),
+                mean * prior.counts,
+                jnp.broadcast_to(log_sd, shape).astype(dtype),
+                jnp.full((shape[1], rank), _START_SHRINK, dtype),
             )
-            return jnp.zeros(shape[1:], mean.dtype)
+            return jnp.zeros(shape[1:], dtype)
 
         values = _values_of(start_state(key_state, data, self.activation), data, self.activation)
         starting = _Starting(self._model, values, {"z_missing_decentered"})
@@ -318,37 +399,55 @@ class Family:
             sites[name] = sites[name]._replace(mean=jnp.where(held, 0.0, sites[name].mean))
         return Factors(sets, sites)
 
-    def bound(self, factors: Factors, noise: Noise, data: ModelData) -> Array:
+    def _set(
+        self, name: str, factors: Factors, vectors: dict[str, Array], prior: _Prior
+    ) -> _Set:
+        one, scale = factors.sets[name], self.scales[name]
+        return _Set(
+            jnp.moveaxis(jax.nn.log_softmax(one.logits), -1, 0),
+            prior.counts * scale * one.mean,
+            jnp.where(prior.counts > 0, scale * jnp.exp(one.log_sd), jnp.sqrt(prior.variances)),
+            jax.nn.sigmoid(-one.shrink),
+            vectors.get(name, jnp.zeros((0, one.mean.shape[-1]), one.mean.dtype)),
+        )
+
+    def inputs(self, data: ModelData) -> Inputs:
+        """What compiled programs are given beside the factors."""
+        return Inputs(data, self._vectors)
+
+    def bound(self, factors: Factors, noise: Noise, inputs: Inputs) -> Array:
         """Unbiased estimate of the evidence lower bound, up to a constant."""
 
         def sampled(name: str, prior: _Prior, hyper: EffectHyper) -> Array:
-            of_set = moments(factors.sets[name], self.scales[name], prior, spike=hyper.spike)
-            mean, variance, divergence = of_set
+            of_set = self._set(name, factors, inputs.vectors, prior)
+            divergence, whole = of_set.divergence(prior)
             if name in self._allowed:
                 divergence = jnp.where(self._allowed[name], divergence, 0.0)
-            numpyro.factor(f"divergence_{name}", -jnp.sum(divergence))
-            return mean + jnp.sqrt(variance + _TINY) * noise.sets[name]
+            numpyro.factor(f"divergence_{name}", -jnp.sum(divergence) - whole)
+            return of_set.moment_matched(prior, noise.sets[name])
 
         guided = _Guided(self._model, factors.sites, noise.sites, self._held)
-        log_joint, _ = log_density(guided, (data, _parts(sampled)), {}, {})
+        log_joint, _ = log_density(guided, (inputs.data, _parts(sampled)), {}, {})
         return log_joint - guided.log_q
 
-    def draw(self, key: Array, factors: Factors, data: ModelData) -> Drawn:
+    def draw(self, key: Array, factors: Factors, inputs: Inputs) -> Drawn:
         """Draw a state from the family, effects with their components."""
+        data = inputs.data
         key_noise, key_sets, key_start = random.split(key, 3)
         noise = noise_like(key_noise, factors)
 
         def sampled(name: str, prior: _Prior, hyper: EffectHyper) -> Array:
-            number = sorted(factors.sets).index(name)
-            allowed = self._allowed.get(name)
-            return _draw_set(
-                random.fold_in(key_sets, number),
-                name,
-                (factors.sets[name], self.scales[name], prior),
-                noise.sets[name],
-                spike=hyper.spike,
-                allowed=allowed,
-            )
+            of_set = self._set(name, factors, inputs.vectors, prior)
+            key_set = random.fold_in(key_sets, sorted(factors.sets).index(name))
+            component, slab, log_ratio = of_set.draw(key_set, prior, noise.sets[name])
+            if name in self._allowed:
+                log_ratio = jnp.where(self._allowed[name], log_ratio, 0.0)
+            whole = 0.5 * jnp.sum(jnp.log(of_set.kept))
+            numpyro.factor(f"ratio_{name}", jnp.sum(log_ratio) + whole)
+            if hyper.spike:
+                numpyro.deterministic(f"component_{name}", component)
+            slab = numpyro.deterministic(f"slab_{name}", slab)
+            return jnp.where(component > 0, slab, 0.0) if hyper.spike else slab
 
         guided = _Guided(self._model, factors.sites, noise.sites, self._held)
         log_joint, sites = log_density(guided, (data, _parts(sampled)), {}, {})
@@ -361,40 +460,42 @@ class Family:
         return Drawn(refreshed(state, data, self.activation), log_joint - guided.log_q)
 
 
-def _draw_set(
-    key: Array,
-    name: str,
-    given: tuple[EffectFactors, Array, _Prior],
-    noise: Array,
-    *,
-    spike: bool,
-    allowed: Array | None,
-) -> Array:
-    """Draw components and slabs of a set; a slab that counts for nothing comes from the prior."""
-    factors, scale, prior = given
-    log_phi = jax.nn.log_softmax(factors.logits)
-    component = random.categorical(key, log_phi)
-    slab_of = jnp.maximum(component - int(spike), 0)[None]
-    in_slab = jnp.logical_or(not spike, component > 0)
+def _without_zeros(start: Factors, spiked: list[str]) -> Factors:
+    """Take most of the probability from the spikes of some sets."""
+    sets, sites = dict(start.sets), dict(start.sites)
+    simplex = biject_to(dist.constraints.simplex)
+    for name in spiked:
+        one, site = sets[name], f"weights_{name}"
+        sets[name] = one._replace(logits=one.logits.at[..., 0].add(-_FEW_ZEROS))
+        weights = simplex(sites[site].mean)
+        weights = weights.at[..., 0].multiply(np.exp(-_FEW_ZEROS))
+        weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
+        sites[site] = sites[site]._replace(mean=simplex.inv(weights))
+    return Factors(sets, sites)
 
-    def chosen(of_slabs: Array) -> Array:
-        return jnp.take_along_axis(of_slabs, slab_of, axis=0)[0]
 
-    variance = chosen(prior.variances)
-    mean, sd = chosen(scale * factors.mean), chosen(scale * jnp.exp(factors.log_sd))
-    slab = jnp.where(in_slab, mean + sd * noise, jnp.sqrt(variance) * noise)
-    of_choice = jnp.take_along_axis(
-        prior.log_weights[:, None, :] - log_phi, component[..., None], axis=-1
-    )[..., 0]
-    of_slab = dist.Normal(0.0, jnp.sqrt(variance)).log_prob(slab)
-    of_slab = of_slab - dist.Normal(mean, sd).log_prob(slab)
-    log_ratio = of_choice + jnp.where(in_slab, of_slab, 0.0)
-    if allowed is not None:
-        log_ratio = jnp.where(allowed, log_ratio, 0.0)
-    numpyro.factor(f"ratio_{name}", jnp.sum(log_ratio))
-    if spike:
-        numpyro.deterministic(f"component_{name}", component)
-    return jnp.where(in_slab, numpyro.deterministic(f"slab_{name}", slab), 0.0)
+def singular_vectors(term: TermArrays) -> Array:
+    """Right singular vectors (rank, marker) of a term's genotypes; none where they are too large.
+
+    Parameters
+    ----------
+    term : TermArrays
+        Of markers.
+    """
+    markers = term.markers
+    n_records, n_markers = markers.n_records, markers.n_markers
+    if min(n_records, n_markers) * n_markers > _MOST_VECTORS or n_records > _MOST_RECORDS:
+        return jnp.zeros((0, n_markers), term.loadings.dtype)
+    identity = jnp.eye(markers.n_padded, dtype=term.loadings.dtype)
+    dense = np.asarray(markers.predict(identity)[:n_markers], np.float64)
+    if n_markers <= n_records:
+        values, left = np.linalg.eigh(dense @ dense.T)
+        found = left.T
+    else:
+        values, right = np.linalg.eigh(dense.T @ dense)
+        found = right.T @ dense.T / np.sqrt(np.maximum(values, _TINY))[:, None]
+    kept = values > _LEAST_VALUE * values[-1]
+    return jnp.asarray(found[kept], term.loadings.dtype)
 
 
 def _values_of(state: State, data: ModelData, activation: Activation) -> dict[str, Array]:

@@ -18,7 +18,7 @@ from nnmm_jax.inference.run import RunOutput, chain_keys, sweep_settings
 from nnmm_jax.inference.run_settings import RunSettings
 from nnmm_jax.inference.state import State
 from nnmm_jax.inference.sweep import count_non_finite
-from nnmm_jax.inference.variational import Factors
+from nnmm_jax.inference.variational import Factors, Inputs
 from nnmm_jax.inference.variational_fit import Fitted
 from nnmm_jax.network.activations import Activation
 
@@ -39,19 +39,19 @@ class IndependentKernel(NNMMKernel):
         self._family = fitted.family
 
     def advance(
-        self, state: KernelState, factors: Factors, data: ModelData
+        self, state: KernelState, factors: Factors, inputs: Inputs
     ) -> tuple[KernelState, dict[str, dict[str, Array]]]:
         """Draw once for every chain (leading axis)."""
         t = state.i[0] + 1
         keys = jax.vmap(random.fold_in, in_axes=(0, None))(state.rng_key, t)
 
         def one(key: Array) -> tuple[State, dict[str, Array]]:
-            drawn = self._family.draw(random.fold_in(key, _DRAW), factors, data)
+            drawn = self._family.draw(random.fold_in(key, _DRAW), factors, inputs)
             non_finite = count_non_finite(drawn.state)
             return drawn.state, {"non_finite": non_finite, "log_ratio": drawn.log_ratio}
 
         chain, stats = jax.vmap(one)(keys)
-        draw, sums = self._keep(keys, chain, data, state.sums, t)
+        draw, sums = self._keep(keys, chain, inputs.data, state.sums, t)
         new = KernelState(state.i + 1, state.rng_key, chain, draw, stats, sums)
         return new, {"draw": draw, "stats": stats}
 
@@ -90,9 +90,9 @@ def draw_variational(
         return state._replace(stats=stats)
 
     @jax.jit
-    def piece(state: KernelState, factors: Factors, data: ModelData) -> Any:
+    def piece(state: KernelState, factors: Factors, inputs: Inputs) -> Any:
         state, kept = lax.scan(
-            lambda at, _: kernel.advance(at, factors, data), state, None, length=size
+            lambda at, _: kernel.advance(at, factors, inputs), state, None, length=size
         )
         return state, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), kept)
 
@@ -106,7 +106,7 @@ def draw_variational(
     )
     with bar:
         for number in range(1, pieces + 1):
-            state, collected = piece(state, fitted.factors, data)
+            state, collected = piece(state, fitted.factors, fitted.family.inputs(data))
             sink.append(collected)
             one = state if settings.chains > 1 else jax.tree.map(lambda leaf: leaf[0], state)
             snapshots.offer(one, number * size - 1)
@@ -142,15 +142,15 @@ def warm_start(fitted: Fitted, data: ModelData, seed: int) -> Callable[[State], 
         keys = jnp.atleast_1d(chain_keys(seed, chains))
 
         @jax.jit
-        def draw(factors: Factors, data: ModelData) -> State:
+        def draw(factors: Factors, inputs: Inputs) -> State:
             def one(key: Array) -> State:
                 key = random.fold_in(key, _WARM)
-                drawn: State = fitted.family.draw(key, factors, data).state
+                drawn: State = fitted.family.draw(key, factors, inputs).state
                 return drawn
 
             return jax.vmap(one)(keys)
 
-        drawn = draw(fitted.factors, data)
+        drawn = draw(fitted.factors, fitted.family.inputs(data))
         if single:
             drawn = jax.tree.map(lambda leaf: leaf[0], drawn)
         # Step sizes are the chain's own.

@@ -2,9 +2,11 @@
 
 Each step uses noise and its negative: what is odd in the noise cancels (antithetic variates). The
 rate stays until the bound stops rising, and then falls to nearly zero, which averages over steps.
+Of several starts the one that ends at the highest bound is taken.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ from tqdm.auto import tqdm
 
 from nnmm_jax.errors import InputError
 from nnmm_jax.inference.arrays import ModelData
-from nnmm_jax.inference.variational import Factors, Family, noise_like
+from nnmm_jax.inference.variational import Factors, Family, Inputs, noise_like
 from nnmm_jax.network.activations import Activation
 
 RATE, LAST_RATE = 0.05, 0.0005
@@ -66,15 +68,27 @@ class _Position(NamedTuple):
     optimizer: Any
 
 
+class _End(NamedTuple):
+    """Where one start has led."""
+
+    factors: Factors
+    bound: np.ndarray
+    converged: bool
+
+
+# One window of steps: (position, key, rates) -> (position, bounds).
+_Window = Callable[[_Position, Array, Array], tuple[_Position, Array]]
+
+
 def _step(
-    family: Family, data: ModelData, position: _Position, given: tuple[Array, Array]
+    family: Family, inputs: Inputs, position: _Position, given: tuple[Array, Array]
 ) -> tuple[_Position, Array]:
     key, rate = given
 
     def loss(factors: Factors) -> Array:
         noise = noise_like(key, factors)
         both = jax.tree.map(lambda one: jnp.stack([one, -one]), noise)
-        bounds = jax.vmap(lambda one: family.bound(factors, one, data))(both)
+        bounds = jax.vmap(lambda one: family.bound(factors, one, inputs))(both)
         return -jnp.mean(bounds)
 
     value, gradient = jax.value_and_grad(loss)(position.factors)
@@ -104,24 +118,46 @@ def fit_variational(
     began = time.perf_counter()
     key = random.key(seed)
     family = Family(random.fold_in(key, 0), data, activation)
+    inputs = family.inputs(data)
 
     @jax.jit
-    def window(position: _Position, key: Array, rates: Array, data: ModelData) -> Any:
+    def steps(position: _Position, key: Array, rates: Array, inputs: Inputs) -> Any:
         keys = random.split(key, WINDOW)
-        return lax.scan(partial(_step, family, data), position, (keys, rates))
+        return lax.scan(partial(_step, family, inputs), position, (keys, rates))
 
-    position = _Position(family.start, _OPTIMIZER.init(family.start))
+    first = _at(family.starts[0])
     rates = jnp.full(WINDOW, RATE, data.y.dtype)
-    compiled = window.lower(position, key, rates, data).compile()
+    compiled = steps.lower(first, key, rates, inputs).compile()
     seconds = {"compilation": time.perf_counter() - began}
+
+    def window(position: _Position, key: Array, rates: Array) -> tuple[_Position, Array]:
+        result: tuple[_Position, Array] = compiled(position, key, rates, inputs)
+        return result
+
+    ends = [
+        _climb(window, _at(start), random.fold_in(key, 1 + number), rates, progress=progress)
+        for number, start in enumerate(family.starts)
+    ]
+    best = max(ends, key=lambda end: float(end.bound[-WINDOW:].mean()))
+    seconds["optimisation"] = time.perf_counter() - began - seconds["compilation"]
+    return Fitted(family, best.factors, best.bound, best.converged, seconds)
+
+
+def _at(start: Factors) -> _Position:
+    return _Position(start, _OPTIMIZER.init(start))
+
+
+def _climb(
+    window: _Window, position: _Position, key: Array, rates: Array, *, progress: bool
+) -> _End:
+    """Step until the bound stops rising, then let the rate fall."""
     found: list[np.ndarray] = []
-    bar = tqdm(
-        total=MOST_WINDOWS * WINDOW, disable=not progress, unit="step", desc="variational fit"
-    )
+    total = MOST_WINDOWS * WINDOW
+    bar = tqdm(total=total, disable=not progress, unit="step", desc="variational fit")
 
     def advance(rates: Array) -> None:
         nonlocal position
-        position, bounds = compiled(position, random.fold_in(key, 1 + len(found)), rates, data)
+        position, bounds = window(position, random.fold_in(key, len(found)), rates)
         found.append(np.asarray(bounds, np.float64))
         _check(found)
         bar.set_postfix(elbo=f"{found[-1].mean():.1f}", refresh=False)
@@ -133,11 +169,10 @@ def fit_variational(
             advance(rates)
             converged = _stopped_rising(found)
         bar.total = (len(found) + SETTLING) * WINDOW
-        falling = jnp.geomspace(RATE, LAST_RATE, SETTLING * WINDOW, dtype=data.y.dtype)
+        falling = jnp.geomspace(RATE, LAST_RATE, SETTLING * WINDOW, dtype=rates.dtype)
         for part in falling.reshape(SETTLING, WINDOW):
             advance(part)
-    seconds["optimisation"] = time.perf_counter() - began - seconds["compilation"]
-    return Fitted(family, position.factors, np.concatenate(found), converged, seconds)
+    return _End(position.factors, np.concatenate(found), converged)
 
 
 def _stopped_rising(found: list[np.ndarray]) -> bool:

@@ -224,10 +224,7 @@ def model(data: ModelData, activation: Activation, parts: Parts = EXACT) -> None
         if data.node_hyper:
             blocks = zip(data.omics, data.node_hyper, strict=True)
             w = jnp.concatenate(
-                [
-                    parts.effects(f"node{b.suffix}", b.n_responses, h, var_y)
-                    for b, h in blocks
-                ],
+                [parts.effects(f"node{b.suffix}", b.n_responses, h, var_y) for b, h in blocks],
                 axis=1,
             )
         w = numpyro.deterministic("effects_node", w)
