@@ -73,6 +73,18 @@ def add_sampler_flags(parser: argparse.ArgumentParser) -> None:
         help="of missing omics and latent nodes of a nonlinear network: hmc (default) or nuts",
     )
     sampler.add_argument(
+        "--method",
+        default="mcmc",
+        metavar="NAME",
+        help="mcmc (default), or svi: a variational approximation for a quick look",
+    )
+    sampler.add_argument(
+        "--start",
+        default="dispersed",
+        metavar="NAME",
+        help="of the chains: dispersed (default), or svi: at draws from that approximation",
+    )
+    sampler.add_argument(
         "--seed", type=int, metavar="S", help="of all random numbers (default: drawn and recorded)"
     )
     sampler.add_argument(
@@ -102,7 +114,8 @@ def length_of(options: argparse.Namespace) -> dict[str, Any]:
     if options.thin is not None:
         length["thin"] = options.thin
     length["keep"] = tuple(options.keep or ())
-    RunSettings(**length, max_minutes=options.max_minutes)
+    chosen = {name: getattr(options, name) for name in ("max_minutes", "method", "start")}
+    RunSettings(**length, **chosen, devices=options.devices)
     return length
 
 

@@ -256,7 +256,7 @@ def _random(term: RandomArrays) -> Array:
     return effects
 
 
-class _Guided(Messenger):  # type: ignore[misc]
+class _Guided(Messenger):
     """Gives every site that is not a set of effects its value from the factors.
 
     ``held`` are sites of which some elements are not sampled: those stay, and count for nothing.
@@ -292,7 +292,7 @@ class _Guided(Messenger):  # type: ignore[misc]
         self.log_q = self.log_q + jnp.sum(log_q) - jnp.sum(jacobian)
 
 
-class _Starting(Messenger):  # type: ignore[misc]
+class _Starting(Messenger):
     """Notes the factors of every site that is not a set of effects, around known values."""
 
     def __init__(self, fn: Callable[..., None], values: dict[str, Array], known: set[str]) -> None:
@@ -399,9 +399,7 @@ class Family:
             sites[name] = sites[name]._replace(mean=jnp.where(held, 0.0, sites[name].mean))
         return Factors(sets, sites)
 
-    def _set(
-        self, name: str, factors: Factors, vectors: dict[str, Array], prior: _Prior
-    ) -> _Set:
+    def _set(self, name: str, factors: Factors, vectors: dict[str, Array], prior: _Prior) -> _Set:
         one, scale = factors.sets[name], self.scales[name]
         return _Set(
             jnp.moveaxis(jax.nn.log_softmax(one.logits), -1, 0),

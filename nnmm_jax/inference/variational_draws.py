@@ -11,6 +11,7 @@ from jax import Array, lax, random
 from tqdm.auto import tqdm
 
 from nnmm_jax.inference.arrays import ModelData
+from nnmm_jax.inference.compile_cache import keep_compiled
 from nnmm_jax.inference.draws import MemoryDraws
 from nnmm_jax.inference.kept_snapshots import Snapshots
 from nnmm_jax.inference.kernel import KernelState, NNMMKernel
@@ -19,7 +20,7 @@ from nnmm_jax.inference.run_settings import RunSettings
 from nnmm_jax.inference.state import State
 from nnmm_jax.inference.sweep import count_non_finite
 from nnmm_jax.inference.variational import Factors, Inputs
-from nnmm_jax.inference.variational_fit import Fitted
+from nnmm_jax.inference.variational_fit import WINDOW, Fitted, fit_variational
 from nnmm_jax.network.activations import Activation
 
 _DRAW, _WARM = 2**31 - 6, 2**31 - 7  # subkeys, beside those of the kernel
@@ -74,6 +75,7 @@ def draw_variational(
     RunOutput
         As of chains; ``stats`` has ``log_ratio``, the log of the joint density over the family's.
     """
+    keep_compiled()
     began = time.perf_counter()
     size = max(one for one in range(1, 26) if settings.samples % one == 0)
     kernel = IndependentKernel(sweep_settings(activation, settings), fitted)
@@ -125,21 +127,40 @@ def draw_variational(
     )
 
 
-def warm_start(fitted: Fitted, data: ModelData, seed: int) -> Callable[[State], State]:
-    """Return what puts chains at draws from the family, for ``run_chains(change_start=)``.
+def run_variational(
+    data: ModelData, activation: Activation, settings: RunSettings
+) -> tuple[RunOutput, dict[str, Any]]:
+    """Fit the family and draw from it.
 
-    Parameters
-    ----------
-    fitted : Fitted
-        Of the same data.
-    data : ModelData
-    seed : int
+    Returns
+    -------
+    output, record
+        Draws, and what a result says of the fit: steps, whether the bound stopped rising, its
+        trace.
     """
+    fitted = fit_variational(data, activation, seed=settings.seed, progress=settings.progress)
+    record = {
+        "steps": len(fitted.bound),
+        "converged": fitted.converged,
+        "elbo": round(float(fitted.bound[-WINDOW:].mean()), 3),
+        "trace": fitted.trace(),
+    }
+    return draw_variational(data, activation, settings, fitted), record
+
+
+def variational_start(
+    data: ModelData, activation: Activation, settings: RunSettings
+) -> Callable[[State], State] | None:
+    """Return what puts chains at draws from the family, ``None`` where they start elsewhere.
+
+    It fits the family when it is called: a run that goes on from a checkpoint does not need it.
+    """
+    if settings.start != "svi":
+        return None
 
     def change(states: State) -> State:
-        single = states.z.ndim == data.z_start.ndim
-        chains = 1 if single else states.z.shape[0]
-        keys = jnp.atleast_1d(chain_keys(seed, chains))
+        fitted = fit_variational(data, activation, seed=settings.seed, progress=settings.progress)
+        keys = jnp.atleast_1d(chain_keys(settings.seed, settings.chains))
 
         @jax.jit
         def draw(factors: Factors, inputs: Inputs) -> State:
@@ -151,19 +172,9 @@ def warm_start(fitted: Fitted, data: ModelData, seed: int) -> Callable[[State], 
             return jax.vmap(one)(keys)
 
         drawn = draw(fitted.factors, fitted.family.inputs(data))
-        if single:
+        if settings.chains == 1:
             drawn = jax.tree.map(lambda leaf: leaf[0], drawn)
-        # Step sizes are the chain's own.
+        # Step sizes are the chains' own.
         return drawn._replace(adapt=states.adapt, theta_adapt=states.theta_adapt)
 
     return change
-
-
-def describe_fit(fitted: Fitted) -> dict[str, Any]:
-    """What the record of a fit says of the variational family."""
-    return {
-        "steps": len(fitted.bound),
-        "converged": fitted.converged,
-        "seconds": {name: round(value, 3) for name, value in fitted.seconds.items()},
-        "trace": fitted.trace(),
-    }

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from nnmm_jax.errors import InputError
 from nnmm_jax.inference.arrays import ModelData
+from nnmm_jax.inference.compile_cache import keep_compiled
 from nnmm_jax.inference.variational import Factors, Family, Inputs, noise_like
 from nnmm_jax.network.activations import Activation
 
@@ -115,6 +116,7 @@ def fit_variational(
     InputError
         If the bound is not finite: there is no such approximation of this posterior.
     """
+    keep_compiled()
     began = time.perf_counter()
     key = random.key(seed)
     family = Family(random.fold_in(key, 0), data, activation)
