@@ -466,7 +466,7 @@ def _fit(
             prepared.data,
             prepared.activation,
             settings,
-            change_start=variational_start(prepared.data, prepared.activation, settings),
+            change_start=variational_start(prepared.data, prepared.activation, settings, seconds),
             enough=enough,
             recording=None if recorded is None else recorded.recording,
             size=None if recorded is None else recorded.size,

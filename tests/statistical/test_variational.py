@@ -40,9 +40,8 @@ CASES = {
 def simulated(case: Case, *, direct: bool) -> tuple[nm.Dataset, np.ndarray]:
     """Data with 30 % of the individuals without omics and 20 % without phenotype; true EBV."""
     found = nm.simulate(nm.SimulationSettings(activation=case.activation), seed=11)
-    tables = found.tables
-    omics = None if direct else tables["omics"]
-    data = nm.read_dataset(tables["genotypes"], omics, tables["phenotypes"], "y")
+    omics = None if direct else found.omics
+    data = nm.read_dataset(found.genotypes, omics, found.phenotypes, "y")
     truth = found.truth["individuals"].set_index("id").loc[data.ids, "ebv"]
     return data, truth.to_numpy()
 
