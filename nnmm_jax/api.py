@@ -22,17 +22,19 @@ from nnmm_jax.inference.prior_predictive import PriorPredictive, prior_predictiv
 from nnmm_jax.inference.recording import Checkpoints
 from nnmm_jax.inference.run import RunOutput, run_chains
 from nnmm_jax.inference.run_settings import RunSettings
+from nnmm_jax.inference.variational_draws import run_variational, variational_start
 from nnmm_jax.machine_memory import peak_memory_mb
 from nnmm_jax.network.activations import Activation
 from nnmm_jax.network.functions import function_name
 from nnmm_jax.network.parameters import prior_text
 from nnmm_jax.network.priors import Prior, Residual
 from nnmm_jax.network.spec import Block, Network
+from nnmm_jax.posterior.arviz_compat import pareto_k
 from nnmm_jax.posterior.assemble import assemble, assemble_rest, judged
 from nnmm_jax.posterior.diagnostics import diagnostics
 from nnmm_jax.posterior.provenance import header, machine, versions
 from nnmm_jax.posterior.recorded import Recorded, begin, find, stored_settings
-from nnmm_jax.posterior.result import DRAWS_AT, FitResult
+from nnmm_jax.posterior.result import DRAWS_AT, VARIATIONAL, FitResult
 from nnmm_jax.posterior.stopping import Reached, closing_lines, reached
 
 # How a run on disk begins, or is found again.
@@ -151,8 +153,10 @@ class Model:
         checkpoint: str | Path | Checkpoints | None = None,
         lazy: bool = False,
         devices: int = 1,
+        method: str = "mcmc",
+        start: str = "dispersed",
     ) -> FitResult:
-        """Fit by Markov chain Monte Carlo; arguments as in :func:`fit`."""
+        """Fit; arguments as in :func:`fit`."""
         seed = secrets.randbelow(2**31) if seed is None else seed
         settings = RunSettings(
             warmup=warmup,
@@ -167,8 +171,15 @@ class Model:
             keep=tuple(keep),
             max_minutes=max_minutes,
             devices=devices,
+            method=method,
+            start=start,
         )
         _check_kept(settings, checkpoint is not None, lazy)
+        if checkpoint is not None and method == "svi":
+            raise InputError(
+                "checkpoint: expected it with method mcmc alone, found it with svi, which takes "
+                "minutes; leave it out"
+            )
         if checkpoint is not None and devices > 1 and jax.process_count() > 1:
             raise InputError(
                 f"checkpoint: expected one process, found {jax.process_count()}, which would all "
@@ -235,8 +246,10 @@ def fit(
     checkpoint: str | Path | Checkpoints | None = None,
     lazy: bool = False,
     devices: int = 1,
+    method: str = "mcmc",
+    start: str = "dispersed",
 ) -> FitResult:
-    """Fit a mixed-effect neural network by Markov chain Monte Carlo.
+    """Fit a mixed-effect neural network, by Markov chain Monte Carlo unless told otherwise.
 
     Parameters
     ----------
@@ -285,6 +298,14 @@ def fit(
         Spread individuals over so many devices, the first that JAX sees; on several machines those
         of all processes, once ``jax.distributed`` is started in each. Draws are those of one device
         up to rounding.
+    method : str
+        ``"mcmc"``, or ``"svi"`` for a quick look: ``samples`` x ``chains`` independent draws from a
+        variational approximation of the same model (see :mod:`nnmm_jax.inference.variational`).
+        There is no R-hat then; ``result.run["variational"]`` has the course of the evidence lower
+        bound and Pareto k, and :func:`nnmm_jax.posterior.stopping.closing_lines` says them.
+    start : str
+        Where chains start: ``"dispersed"``, or ``"svi"`` at draws from that approximation, which
+        needs less warm-up; R-hat then sees less of what chains might have missed.
 
     Returns
     -------
@@ -293,8 +314,8 @@ def fit(
     Raises
     ------
     InputError
-        If settings, network and data do not fit together, a folder or file cannot be written, or
-        the time is over before the first draw.
+        If settings, network and data do not fit together, a folder or file cannot be written, the
+        time is over before the first draw, or there is no variational approximation.
 
     References
     ----------
@@ -324,6 +345,8 @@ def fit(
         checkpoint=checkpoint,
         lazy=lazy,
         devices=devices,
+        method=method,
+        start=start,
     )
 
 
@@ -440,7 +463,8 @@ def fit_prepared(
     deadline = None
     if settings.max_minutes is not None:
         deadline = time.monotonic() + 60.0 * settings.max_minutes
-    if plan_first and jax.default_backend() == "cpu" and settings.devices == 1:
+    exact = settings.method == "mcmc"
+    if plan_first and jax.default_backend() == "cpu" and settings.devices == 1 and exact:
         # Elsewhere arrays are not in the machine's memory, or not all of them.
         planned = prepare(dataset, network, build=ShapeBuilder, activation=activation)
         activation = planned.activation
@@ -459,15 +483,20 @@ def fit_prepared(
             print(f"nnmm: {note}", file=sys.stderr)
     target = settings.until_ess
     enough = None if target is None else _stopping_rule(dataset, prepared, target, recorded)
-    output = run_chains(
-        prepared.data,
-        prepared.activation,
-        settings,
-        enough=enough,
-        recording=None if recorded is None else recorded.recording,
-        size=None if recorded is None else recorded.size,
-        deadline=deadline,
-    )
+    variational: dict[str, Any] = {}
+    if settings.method == "svi":
+        output, variational = run_variational(prepared.data, prepared.activation, settings)
+    else:
+        output = run_chains(
+            prepared.data,
+            prepared.activation,
+            settings,
+            change_start=variational_start(prepared.data, prepared.activation, settings, seconds),
+            enough=enough,
+            recording=None if recorded is None else recorded.recording,
+            size=None if recorded is None else recorded.size,
+            deadline=deadline,
+        )
     seconds |= output.seconds
     seconds["compilation"] += compiled - began
     if recorded is None:
@@ -484,6 +513,9 @@ def fit_prepared(
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "peak_memory_mb": round(peak_memory_mb()),
     }
+    if variational:
+        k = pareto_k(output.stats["log_ratio"])
+        run[VARIATIONAL] = variational | {"pareto_k": round(k, 3)}
     if target is not None:
         run["until_ess"] = _how_far(groups["posterior"], prepared, target).to_dict()
     if output.out_of_time and (short := _lacks(output, settings, run)):

@@ -292,6 +292,8 @@ def _fit(options: argparse.Namespace) -> None:
         checkpoint=place,
         lazy=options.lazy,
         devices=options.devices,
+        method=options.method,
+        start=options.start,
     )
     _write(result, options)
 
@@ -363,24 +365,36 @@ def _prior(options: argparse.Namespace) -> None:
 
 def _summary(result: "FitResult", folder: Path) -> list[str]:
     data, seconds = result.run["data"], result.run["seconds"]
-    table = result.diagnostics()
     h2 = result.posterior["h2_trait"]
     low, high = h2.quantile((0.05, 0.95)).values
     parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
-    ess = table[["ess_bulk", "ess_tail"]].to_numpy()
-    hidden = result.unidentified()
-    not_judged = [f"not identified, so not judged: {shortlist(hidden)}"] if hidden else []
+    judged = _judged(result)
     records = f" ({data['records']} records)" if data["repeatedly_phenotyped"] else ""
     return [
         f"data: {data['genotyped']} individuals, {data['markers']} markers, "
         f"{data['omics_columns']} omics, {data['phenotyped']} phenotyped for {data['trait']}"
         f"{records}",
         f"h2 of {data['trait']}: {float(h2.mean()):.3f} (90% interval {low:.3f} to {high:.3f})",
-        f"convergence, {len(table)} quantities: largest R-hat {table['r_hat'].max():.3f}, "
-        f"smallest ESS {ess.min():.0f}",
-        *not_judged,
+        *judged,
         f"seconds: {sum(seconds.values()):.1f} ({parts}); seed {result.run['seed']}",
         f"results: {folder}",
+    ]
+
+
+def _judged(result: "FitResult") -> list[str]:
+    """How far the draws are to be trusted."""
+    from nnmm_jax.posterior.result import VARIATIONAL
+    from nnmm_jax.posterior.stopping import approximate_line
+
+    if result.approximate:
+        return [approximate_line(result.run[VARIATIONAL])]
+    table = result.diagnostics()
+    ess = table[["ess_bulk", "ess_tail"]].to_numpy()
+    hidden = result.unidentified()
+    return [
+        f"convergence, {len(table)} quantities: largest R-hat {table['r_hat'].max():.3f}, "
+        f"smallest ESS {ess.min():.0f}",
+        *([f"not identified, so not judged: {shortlist(hidden)}"] if hidden else []),
     ]
 
 

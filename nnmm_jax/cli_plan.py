@@ -84,6 +84,18 @@ def _add_kept_flags(sampler: "argparse._ArgumentGroup") -> None:
         "--lazy", action="store_true", help="leave draws on disk, without a copy in posterior.nc"
     )
     sampler.add_argument(
+        "--method",
+        default="mcmc",
+        metavar="NAME",
+        help="mcmc (default), or svi: a variational approximation for a quick look",
+    )
+    sampler.add_argument(
+        "--start",
+        default="dispersed",
+        metavar="NAME",
+        help="of the chains: dispersed (default), or svi: at draws from that approximation",
+    )
+    sampler.add_argument(
         "--devices",
         type=int,
         default=1,
@@ -107,7 +119,8 @@ def length_of(options: argparse.Namespace) -> dict[str, Any]:
     if options.thin is not None:
         length["thin"] = options.thin
     length["keep"] = tuple(options.keep or ())
-    RunSettings(**length, max_minutes=options.max_minutes)
+    chosen = {name: getattr(options, name) for name in ("max_minutes", "method", "start")}
+    RunSettings(**length, **chosen, devices=options.devices)
     return length
 
 

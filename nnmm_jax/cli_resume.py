@@ -74,10 +74,13 @@ def checkpoints_of(options: argparse.Namespace) -> "Checkpoints | None":
     from nnmm_jax import Checkpoints
     from nnmm_jax.inference.checkpoint import CHECKPOINT_FOLDER
 
-    if options.no_checkpoint:
+    if options.no_checkpoint or options.method == "svi":
         for name, given in (("keep", options.keep), ("lazy", options.lazy)):
             if given:
-                raise InputError(f"--{name}: expected it without --no-checkpoint, found both")
+                raise InputError(
+                    f"--{name}: expected a fit by mcmc without --no-checkpoint with it, "
+                    "found another"
+                )
         return None
     noted = {name: value for name, value in vars(options).items() if name not in _NOT_NOTED}
     return Checkpoints(

@@ -225,6 +225,7 @@ class _Run:
         self._state = start(keys, data)
         if change_start is not None:
             self._state = self._state._replace(chain=change_start(self._state.chain))
+            self.clock.start()  # what that took is for the caller to say
 
     @property
     def done(self) -> int:

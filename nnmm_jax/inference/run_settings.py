@@ -9,6 +9,8 @@ import numpy as np
 from nnmm_jax.errors import InputError
 
 SAMPLERS = ("hmc", "nuts")
+METHODS = ("mcmc", "svi")
+STARTS = ("dispersed", "svi")
 SITES = ("marker_effect", "skip_effect", "omics")  # too large to keep of every draw unasked
 LIMIT_FACTOR = 10  # of samples: the most draws of a run that goes on until it is long enough
 
@@ -42,12 +44,17 @@ class RunSettings:
         End after so many minutes with what there is.
     devices : int
         Over how many devices individuals are spread.
+    method : str
+        ``mcmc``, or ``svi``: draws from a variational approximation, of which ``warmup`` and
+        ``sampler`` say nothing.
+    start : str
+        Where chains start: ``dispersed``, or ``svi``: at draws from such an approximation.
 
     Raises
     ------
     InputError
         If a count is not a positive whole number (``warmup`` may be 0), the sampler or a site is
-        unknown, or ``until_ess`` and the others do not fit together.
+        unknown, or the settings do not fit together.
     """
 
     warmup: int = 1000
@@ -62,6 +69,8 @@ class RunSettings:
     keep: tuple[str, ...] = ()
     max_minutes: float | None = None
     devices: int = 1
+    method: str = "mcmc"
+    start: str = "dispersed"
 
     def __post_init__(self) -> None:
         """Check the counts."""
@@ -72,12 +81,30 @@ class RunSettings:
                 raise InputError(
                     f"{name} must be a whole number of at least {least}, got {value!r}"
                 )
-        if self.sampler not in SAMPLERS:
-            raise InputError(
-                f"sampler: expected one of {', '.join(SAMPLERS)}, found {self.sampler!r}"
-            )
+        for name, known in (("sampler", SAMPLERS), ("method", METHODS), ("start", STARTS)):
+            if (given := getattr(self, name)) not in known:
+                raise InputError(f"{name}: expected one of {', '.join(known)}, found {given!r}")
         self._check_limits()
         self._check_kept()
+        self._check_variational()
+
+    def _check_variational(self) -> None:
+        """Check that an approximation is not asked for what only chains have."""
+        if "svi" not in (self.method, self.start):
+            return
+        if self.devices > 1:
+            raise InputError(
+                f"svi: expected one device, found devices={self.devices}; it is fitted on one"
+            )
+        if self.method == "mcmc":
+            return
+        only = {"until_ess": None, "max_minutes": None, "thin": 1, "keep": (), "start": "dispersed"}
+        for name, default in only.items():
+            if (given := getattr(self, name)) != default:
+                raise InputError(
+                    f"{name}: expected it with method mcmc alone, found {given!r} with svi, which "
+                    "draws independently; leave it out"
+                )
 
     def _check_limits(self) -> None:
         """Check what has to do with the end of a run that goes on."""

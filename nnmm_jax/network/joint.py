@@ -7,6 +7,7 @@ Everything is on the internal scale of :mod:`nnmm_jax.inference.prepare`.
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,13 +33,20 @@ def variance_prior(df: Array, scale: Array) -> dist.InverseGamma:
     return dist.InverseGamma(df / 2, df * scale / 2)
 
 
-def _level(name: str, hyper: EffectHyper) -> Array:
+def level_of(name: str, hyper: EffectHyper) -> Array:
     """What governs a set of effects (response,): site ``level_NAME`` unless it is known."""
     if hyper.known:
         return hyper.scale
     if hyper.family == "common":
         return numpyro.sample(f"level_{name}", variance_prior(hyper.df, hyper.scale).to_event(1))
     return numpyro.sample(f"level_{name}", dist.Gamma(hyper.shape, hyper.rate).to_event(1))
+
+
+def weights_of(name: str, hyper: EffectHyper) -> Array:
+    """Probabilities of components (response, component): site ``weights_NAME`` when estimated."""
+    if not hyper.estimate_weights:
+        return hyper.weights
+    return numpyro.sample(f"weights_{name}", dist.Dirichlet(hyper.counts).to_event(1))
 
 
 def _common(name: str, level: Array, multiplier: Array, var_e: Array, hyper: EffectHyper) -> Array:
@@ -72,10 +80,8 @@ def effects_of(name: str, n_effects: int, hyper: EffectHyper, var_e: Array) -> A
     component that is not zero and touches nothing else.
     """
     shape = (hyper.scale.shape[0], n_effects)
-    level = _level(name, hyper)
-    weights = hyper.weights
-    if hyper.estimate_weights:
-        weights = numpyro.sample(f"weights_{name}", dist.Dirichlet(hyper.counts).to_event(1))
+    level = level_of(name, hyper)
+    weights = weights_of(name, hyper)
     nonzero = jnp.ones(shape)
     multiplier = jnp.ones(shape)
     if hyper.spike:
@@ -96,9 +102,11 @@ def _residual_variance(name: str, hyper: ResidualHyper) -> Array:
     return jnp.where(hyper.fixed, hyper.scale, numpyro.sample(name, prior))
 
 
-def _term(term: TermArrays, var_e: Array) -> Array:
-    """Values (response, record) of a term's effects, which are padded as the genotypes are."""
-    effects = effects_of(term.name, term.markers.n_markers, term.hyper, var_e)
+def term_values(term: TermArrays, effects: Array) -> Array:
+    """Values (response, record) of effects (response, marker), which are padded as genotypes are.
+
+    Site ``values_NAME``.
+    """
     padding = term.markers.n_padded - term.markers.n_markers
     effects = jnp.pad(effects, ((0, 0), (0, padding)))
     if term.mask is not None:
@@ -106,14 +114,39 @@ def _term(term: TermArrays, var_e: Array) -> Array:
     return numpyro.deterministic(f"values_{term.name}", term.markers.predict(effects))
 
 
-def _random(term: RandomArrays, root: Array | None) -> Array:
-    """Values (response, record) of a random term; site ``effects_NAME`` (response, level)."""
-    level = _level(term.name, term.hyper)
+def _term(term: TermArrays, var_e: Array) -> Array:
+    """Values (response, record) of a term."""
+    return term_values(term, effects_of(term.name, term.markers.n_markers, term.hyper, var_e))
+
+
+def _random(term: RandomArrays) -> Array:
+    """Effects of a random term; site ``effects_NAME`` (response, level)."""
+    level = level_of(term.name, term.hyper)
     factor = jax.vmap(lambda one: contrasts(term, one[None])[0])(jnp.eye(term.n_levels)).T
     precision = factor.T @ factor / level[:, None, None]
     prior = dist.MultivariateNormal(jnp.zeros(term.n_levels), precision_matrix=precision)
-    values = numpyro.sample(f"effects_{term.name}", prior.to_event(1))[:, term.level]
-    return numpyro.deterministic(f"values_{term.name}", values if root is None else values * root)
+    return numpyro.sample(f"effects_{term.name}", prior.to_event(1))
+
+
+class Parts(NamedTuple):
+    """How effects are sampled: as the model says, or by what takes its place in an approximation.
+
+    Attributes
+    ----------
+    effects : callable
+        Effects (response, effect) of a set, as :func:`effects_of`.
+    term : callable
+        Values (response, record) of a term, given its arrays and the residual variances.
+    random : callable
+        Effects (response, level) of a random term.
+    """
+
+    effects: Callable[[str, int, EffectHyper, Array], Array] = effects_of
+    term: Callable[[TermArrays, Array], Array] = _term
+    random: Callable[[RandomArrays], Array] = _random
+
+
+EXACT = Parts()
 
 
 def _fixed_prior(arrays: LayerArrays) -> dist.Distribution:
@@ -130,7 +163,9 @@ def _fixed_prior(arrays: LayerArrays) -> dist.Distribution:
     return prior.mask(normal).to_event(1)
 
 
-def _layer(fixed_site: str, variance_site: str, arrays: LayerArrays) -> tuple[Array, Array]:
+def _layer(
+    fixed_site: str, variance_site: str, arrays: LayerArrays, parts: Parts
+) -> tuple[Array, Array]:
     """What a layer explains (response, record), and its residual variances (response,)."""
     n_responses, n_terms = arrays.residual_hyper.df.shape[0], arrays.design.matrix.shape[0]
     flat = dist.ImproperUniform(dist.constraints.real, (), (n_responses, n_terms))
@@ -138,13 +173,14 @@ def _layer(fixed_site: str, variance_site: str, arrays: LayerArrays) -> tuple[Ar
     prior = flat if arrays.fixed_precision is None else _fixed_prior(arrays)
     mean = numpyro.sample(f"{fixed_site}{arrays.suffix}", prior) @ arrays.design.matrix
     for term in arrays.terms:
-        mean = mean + _term(term, variance)
+        mean = mean + parts.term(term, variance)
     for group in arrays.random:
-        mean = mean + _random(group, arrays.root)
+        values = arrays.weighted(parts.random(group)[:, group.level])
+        mean = mean + numpyro.deterministic(f"values_{group.name}", values)
     return mean, variance
 
 
-def model(data: ModelData, activation: Activation) -> None:
+def model(data: ModelData, activation: Activation, parts: Parts = EXACT) -> None:
     """Mixed-effect neural network (Zhao, Zeng & Cheng 2022, equations 1-3).
 
     Parameters
@@ -153,6 +189,8 @@ def model(data: ModelData, activation: Activation) -> None:
         Arrays, masks and resolved hyperparameters; a phenotype or omics cell that is not marked
         as observed is not conditioned on.
     activation : Activation
+    parts : Parts
+        How effects are sampled; the default is the model.
 
     Notes
     -----
@@ -165,7 +203,7 @@ def model(data: ModelData, activation: Activation) -> None:
     """
     z = data.z_start
     if data.omics:
-        layers = [_layer("fixed_omics", "var_e", block) for block in data.omics]
+        layers = [_layer("fixed_omics", "var_e", block, parts) for block in data.omics]
         first = data.omics[0]
         mean = first.unweighted(jnp.concatenate([one for one, _ in layers]))
         var_e = jnp.concatenate([one for _, one in layers])
@@ -175,7 +213,7 @@ def model(data: ModelData, activation: Activation) -> None:
         cells = dist.Normal(mean[missing], sd[missing]).to_event(1)
         z = z.at[missing].set(numpyro.sample("z_missing", cells))
         numpyro.sample("z_observed", dist.Normal(mean[seen], sd[seen]).to_event(1), obs=z[seen])
-    eta, var_y = _layer("fixed_trait", "var_y", data.trait)
+    eta, var_y = _layer("fixed_trait", "var_y", data.trait, parts)
     if data.omics:
         theta = {
             name: numpyro.sample(f"theta_{name}", prior)
@@ -186,7 +224,8 @@ def model(data: ModelData, activation: Activation) -> None:
         if data.node_hyper:
             blocks = zip(data.omics, data.node_hyper, strict=True)
             w = jnp.concatenate(
-                [effects_of(f"node{b.suffix}", b.n_responses, h, var_y) for b, h in blocks], axis=1
+                [parts.effects(f"node{b.suffix}", b.n_responses, h, var_y) for b, h in blocks],
+                axis=1,
             )
         w = numpyro.deterministic("effects_node", w)
         eta = eta + w @ data.trait.weighted(active)

@@ -89,6 +89,42 @@ def ess_tail(draws: xr.DataArray) -> xr.DataArray:
     return _apply(lambda data: _arviz().ess(data, method="tail", prob=_TAIL), draws, min_chains=1)
 
 
+def pareto_k(log_ratios: np.ndarray) -> float:
+    """Shape of the tail of importance ratios: above 0.7 they, and the draws, are not to be trusted.
+
+    Parameters
+    ----------
+    log_ratios : numpy.ndarray
+        Log of the target's density over that of the draws.
+
+    Returns
+    -------
+    float
+        NaN where a ratio is not finite.
+
+    References
+    ----------
+    Vehtari, Simpson, Gelman, Yao & Gabry 2024, JMLR 25:72; Yao, Vehtari, Simpson & Gelman 2018,
+    ICML.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nnmm_jax.posterior.arviz_compat import pareto_k
+    >>> wide = np.random.default_rng(1).normal(size=2000) * 10
+    >>> pareto_k(wide) > 0.7
+    True
+    """
+    values = np.ravel(log_ratios).astype(float)
+    if not np.isfinite(values).all():
+        return float("nan")
+    if _is_first_generation():
+        return float(_arviz().psislw(values)[1])
+    # It takes log likelihoods, as for leaving one out: the ratios' negatives.
+    ratios = xr.DataArray(-values, dims="sample")
+    return float(ratios.azstats.psislw(dim="sample")[1])
+
+
 class PointwiseElpd(NamedTuple):
     """PSIS-LOO of ArviZ; ``elpd_i`` and ``pareto_k`` are (individual,)."""
 

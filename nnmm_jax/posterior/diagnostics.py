@@ -6,8 +6,10 @@ the node effects of its block (their variance, pi and the like) and parameters o
 All else that is reported is judged, pi and the variances of effects included: they mix worst.
 """
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from nnmm_jax.posterior import arviz_compat
 
 R_HAT_LIMIT = 1.01  # Vehtari et al. 2021
 ESS_LIMIT = 400.0  # the same: 100 for each of four chains
+PARETO_K_LIMIT = 0.7  # Vehtari et al. 2024; of variational fits Yao et al. 2018
 ACCEPTANCE_LIMIT = 0.6  # below this, HMC steps of the missing omics are too long
 MAX_INDIVIDUALS = 500
 
@@ -204,7 +207,7 @@ def diagnostics(posterior: xr.Dataset, latent: xr.DataArray) -> pd.DataFrame:
     table = pd.DataFrame({"quantity": names})
     columns = ("r_hat", "ess_bulk", "ess_tail")
     if not kept:
-        return table.assign(**dict.fromkeys(columns, np.empty(0)))
+        return no_diagnostics()
     stacked = xr.DataArray(np.stack(kept, axis=-1).astype(float), dims=("chain", "draw", "scalar"))
     # A NaN would be logged by ArviZ quantity by quantity; those rows are NaN by definition.
     finite = np.flatnonzero(~np.isnan(stacked.values).any(axis=(0, 1)))
@@ -213,6 +216,45 @@ def diagnostics(posterior: xr.Dataset, latent: xr.DataArray) -> pd.DataFrame:
         values[finite] = getattr(arviz_compat, column)(stacked.isel(scalar=finite)).values
         table[column] = values
     return table
+
+
+def no_diagnostics() -> pd.DataFrame:
+    """Table of :func:`diagnostics` without rows."""
+    columns = ("r_hat", "ess_bulk", "ess_tail")
+    table = pd.DataFrame({"quantity": np.empty(0, object)})
+    return table.assign(**dict.fromkeys(columns, np.empty(0)))
+
+
+def variational_warning(record: Mapping[str, Any], sample_stats: xr.Dataset) -> str | None:
+    """One line on what is wrong with a variational fit, ``None`` when nothing is.
+
+    Parameters
+    ----------
+    record : mapping
+        ``converged``, ``steps`` and ``pareto_k`` of the fit.
+    sample_stats : xarray.Dataset
+        ``non_finite`` (chain, draw) counts.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from nnmm_jax.posterior.diagnostics import variational_warning
+    >>> record = {"converged": False, "steps": 11000, "pareto_k": 0.4}
+    >>> variational_warning(record, xr.Dataset())
+    'variational fit: the lower bound was still rising after 11000 steps'
+    """
+    problems = []
+    if not record["converged"]:
+        problems.append(f"the lower bound was still rising after {record['steps']} steps")
+    if (k := record["pareto_k"]) is None or not k <= PARETO_K_LIMIT:
+        problems.append(
+            f"Pareto k {math.nan if k is None else k:.2f} (limit {PARETO_K_LIMIT}): it is not close"
+            " to the posterior everywhere, which means may survive and intervals do not; fit by "
+            "MCMC for results"
+        )
+    if count := int(sample_stats.get("non_finite", xr.DataArray(0)).sum()):
+        problems.append(f"{count} non-finite values")
+    return f"variational fit: {'; '.join(problems)}" if problems else None
 
 
 def convergence_warning(table: pd.DataFrame, sample_stats: xr.Dataset) -> str | None:

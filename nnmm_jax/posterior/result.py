@@ -33,6 +33,7 @@ GROUPS = (*_REQUIRED, "log_likelihood")
 POSTERIOR_FILE = "posterior.nc"
 RUN_FILE = "run.json"
 DRAWS_AT = "draws_at"  # of ``run``: where draws are that are not in the file of the others
+VARIATIONAL = "variational"  # of ``run``: what an approximate fit says of itself
 _FORMAT = 2  # raised when an older version of the package could misread the files
 
 
@@ -57,7 +58,8 @@ class FitResult:
     sample_stats : xarray.Dataset
         ``(chain, draw)``: ``non_finite`` counts; with HMC ``accept_prob`` and ``diverging``; with
         groups or large pedigrees ``cg_iterations`` and ``cg_failed``, the responses whose
-        conjugate-gradient solve did not converge.
+        conjugate-gradient solve did not converge; after ``method="svi"`` ``log_ratio``, the log of
+        the joint density over that of the approximation.
     moments : xarray.Dataset
         Posterior mean and sd, without draws, of what is too large to keep: marker effects
         ``marker_mean``, ``marker_sd``, ``marker_pip`` (node, marker), skip effects, and the middle
@@ -188,7 +190,8 @@ class FitResult:
         pandas.DataFrame
             Columns quantity, r_hat, ess_bulk, ess_tail; see
             :func:`nnmm_jax.posterior.diagnostics.diagnostics`. Breeding values are judged for at
-            most 500 individuals, evenly spaced.
+            most 500 individuals, evenly spaced. After ``method="svi"`` without rows: draws are
+            independent, and how near they are to the posterior is not theirs to say.
         """
         return self._diagnostics.copy()
 
@@ -204,12 +207,21 @@ class FitResult:
 
     @cached_property
     def _diagnostics(self) -> pd.DataFrame:
+        if self.approximate:
+            return checks.no_diagnostics()
         return checks.diagnostics(self.posterior, self.latent)
 
     @property
     def convergence_warning(self) -> str | None:
         """One line on what is wrong with the run, ``None`` when nothing is."""
+        if self.approximate:
+            return checks.variational_warning(self.run[VARIATIONAL], self.sample_stats)
         return checks.convergence_warning(self._diagnostics, self.sample_stats)
+
+    @property
+    def approximate(self) -> bool:
+        """Whether the draws are of a variational approximation, not of the posterior."""
+        return VARIATIONAL in self.run
 
     def loo(self) -> Elpd:
         """Leave-one-out predictive density; see :func:`nnmm_jax.posterior.elpd.loo`."""

@@ -1,13 +1,14 @@
 """When a run that goes on until its effective sample size is large enough may end."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
 from nnmm_jax.posterior.diagnostics import R_HAT_LIMIT
-from nnmm_jax.posterior.result import FitResult
+from nnmm_jax.posterior.result import VARIATIONAL, FitResult
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,27 @@ def reached(table: pd.DataFrame, target: float, samples: int) -> Reached:
     )
 
 
+def approximate_line(record: Mapping[str, Any]) -> str:
+    """Say that a fit is approximate, and how it ended.
+
+    Examples
+    --------
+    >>> from nnmm_jax.posterior.stopping import approximate_line
+    >>> approximate_line({"elbo": -2207.1, "steps": 1750, "pareto_k": 1.2})
+    'approximate (variational): lower bound -2207.1 after 1750 steps; Pareto k = 1.20'
+    """
+    k = math.nan if record["pareto_k"] is None else record["pareto_k"]
+    return (
+        f"approximate (variational): lower bound {record['elbo']:.1f} after {record['steps']} "
+        f"steps; Pareto k = {k:.2f}"
+    )
+
+
 def closing_lines(result: FitResult, *, quiet: bool = False) -> list[str]:
     """Lines on convergence for the end of a fit: warnings and, unless quiet, what was reached."""
     lines = []
+    if result.approximate and not quiet:
+        lines.append(approximate_line(result.run[VARIATIONAL]))
     if (stopped := result.run.get("stopped")) is not None:
         lines.append(
             f"warning: stopped after {stopped['minutes']:g} minutes with {stopped['samples']} of "
