@@ -653,9 +653,8 @@ def test_predict_writes_the_table(fitted, tables, tmp_path, capsys):
     result = nnmm_jax.load(fitted[0])
     expected = result.predict(fitted[1]["genotypes"], fitted[1]["omics"])
     pd.testing.assert_frame_equal(pd.read_csv(file), expected, check_dtype=False, rtol=1e-5)
-    usual = [
-        name for name in result.breeding_values() if name not in ("ebv_polygenic", "phenotyped")
-    ]
+    of_fits = ("ebv_q05", "ebv_q95", "reliability", "ebv_polygenic", "phenotyped")
+    usual = [name for name in result.breeding_values() if name not in of_fits]
     assert list(expected.columns) == usual
 
 

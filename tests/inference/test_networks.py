@@ -248,7 +248,8 @@ def test_effects_outside_the_connections_are_exactly_zero(dataset, prior):
     assert (output.snapshots["marker_effect"][:, :, ~allowed] == 0).all()
     assert (output.snapshots["skip_effect"] != 0).all()
     lonely = list(prepared.node_names).index("m1")
-    np.testing.assert_array_equal(output.draws["h2_node"][..., lonely], 0.0)
+    # Its genetic values are a difference of residuals: single precision, squared, is left of it.
+    assert output.draws["h2_node"][..., lonely].max() < 1e-8
     for one in output.draws.values():
         assert np.isfinite(one).all()
 
