@@ -6,7 +6,6 @@ import pytest
 import nnmm_jax as nm
 from nnmm_jax.cli import main
 from nnmm_jax.errors import InputError
-from nnmm_jax.inference import variational_fit
 from nnmm_jax.inference.run_settings import RunSettings
 from nnmm_jax.posterior.stopping import closing_lines
 
@@ -52,17 +51,6 @@ def test_draws_are_independent_and_of_the_factors(result):
     draws = (draws - draws.mean(axis=(0, 1))) / draws.std(axis=(0, 1))
     lag = (draws[:, 1:] * draws[:, :-1]).mean(axis=(0, 1))
     assert np.abs(lag).mean() < 4 / np.sqrt(98)
-
-
-def test_chains_start_at_the_approximation(data, result, monkeypatch):
-    monkeypatch.setattr(variational_fit, "MOST_WINDOWS", 3)
-    settings = SHORT | {"warmup": 0, "samples": 1}
-    warm = nm.fit(data, nm.Network(marker_prior="RR-BLUP"), **settings, start="svi")
-    assert not warm.approximate
-    assert {"variational", "variational_compilation"} <= set(warm.run["seconds"])
-    start = warm.posterior["ebv_mediated"].values[:, 0, :, 0].mean(axis=0)
-    centre = result.posterior["ebv_mediated"].values[..., 0].mean(axis=(0, 1))
-    assert np.corrcoef(start, centre)[0, 1] > 0.5  # after a sweep; dispersed starts are zero
 
 
 @pytest.mark.parametrize(

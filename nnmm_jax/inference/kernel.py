@@ -109,7 +109,7 @@ class NNMMKernel(MCMCKernel):
     def _init_chain(self, rng_key: Array, data: ModelData) -> KernelState:
         settings = self.settings
         chain = start_state(random.fold_in(rng_key, _START), data, settings.activation)
-        stats_shape = jax.eval_shape(lambda: sweep(rng_key, chain, data, jnp.array(0), settings)[1])
+        stats_shape = jax.eval_shape(lambda: self._stats(rng_key, chain, data))
         draw_shape = jax.eval_shape(lambda: draw_quantities(rng_key, chain, data, settings)[0])
 
         def zeros(tree: Any) -> Any:
@@ -123,6 +123,10 @@ class NNMMKernel(MCMCKernel):
             stats=zeros(stats_shape),
             sums=empty_accumulators(data, combines=settings.activation.combines),
         )
+
+    def _stats(self, key: Array, chain: State, data: ModelData) -> dict[str, Array]:
+        """What is noted of a sweep; only its shapes are used."""
+        return sweep(key, chain, data, jnp.array(0), self.settings)[1]
 
     def sample(
         self, state: KernelState, model_args: tuple[ModelData], model_kwargs: Mapping[str, Any]

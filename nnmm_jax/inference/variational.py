@@ -355,8 +355,7 @@ class Family:
             for term in one.terms
             if term.mask is None and term.spectrum is None
         }
-        self.scales: dict[str, Array] = {}
-        start = self._start(key, data)
+        start, self.scales = jax.jit(self._start)(key, data)
         # Effects of nodes are too few to have two optima.
         spiked = [
             name
@@ -370,13 +369,14 @@ class Family:
         with handlers.reparam(config={"z_missing": LocScaleReparam(0.0)}):
             model(known, self.activation, parts)
 
-    def _start(self, key: Array, data: ModelData) -> Factors:
+    def _start(self, key: Array, data: ModelData) -> tuple[Factors, dict[str, Array]]:
         key_state, key_nodes = random.split(key)
         sets: dict[str, EffectFactors] = {}
+        scales: dict[str, Array] = {}
 
         def note(name: str, prior: _Prior, hyper: EffectHyper) -> Array:
             shape, dtype = prior.variances.shape, prior.variances.dtype
-            self.scales[name] = jnp.sqrt(jnp.mean(prior.variances, axis=-1, keepdims=True))
+            scales[name] = jnp.sqrt(jnp.mean(prior.variances, axis=-1, keepdims=True))
             weights = prior.log_weights[:, None, :]
             mean = jnp.zeros(shape, dtype)
             if name.split("_")[0] == "node":  # latent nodes at zero would stay there
@@ -397,7 +397,7 @@ class Family:
         sites = dict(starting.found)
         for name, held in self._held.items():
             sites[name] = sites[name]._replace(mean=jnp.where(held, 0.0, sites[name].mean))
-        return Factors(sets, sites)
+        return Factors(sets, sites), scales
 
     def _set(self, name: str, factors: Factors, vectors: dict[str, Array], prior: _Prior) -> _Set:
         one, scale = factors.sets[name], self.scales[name]

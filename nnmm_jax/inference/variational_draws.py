@@ -39,6 +39,9 @@ class IndependentKernel(NNMMKernel):
         super().__init__(settings)
         self._family = fitted.family
 
+    def _stats(self, key: Array, chain: State, data: ModelData) -> dict[str, Array]:
+        return {"non_finite": count_non_finite(chain), "log_ratio": jnp.zeros((), data.y.dtype)}
+
     def advance(
         self, state: KernelState, factors: Factors, inputs: Inputs
     ) -> tuple[KernelState, dict[str, dict[str, Array]]]:
@@ -84,12 +87,7 @@ def draw_variational(
     @jax.jit
     def start(data: ModelData) -> KernelState:
         state: KernelState = kernel.init(keys, 0, None, (data,), {})
-        shape = (settings.chains,)
-        stats = {
-            "non_finite": jnp.zeros(shape, state.i.dtype),
-            "log_ratio": jnp.zeros(shape, data.y.dtype),
-        }
-        return state._replace(stats=stats)
+        return state
 
     @jax.jit
     def piece(state: KernelState, factors: Factors, inputs: Inputs) -> Any:
