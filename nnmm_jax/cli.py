@@ -94,7 +94,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="nnmm",
         usage=f"nnmm [-h] [--version] {COMMANDS} ...",
-        description="Mixed-effect neural networks: genotypes -> omics -> phenotype.",
+        description="Genomic prediction with intermediate omics, by mixed-effect neural networks: "
+        "markers act on omics, omics on the trait. A first fit is nnmm check (are the tables "
+        "understood?), nnmm fit, nnmm summary; nnmm simulate makes data to try it on.",
         epilog="nnmm COMMAND --help tells more about a command.",
         allow_abbrev=False,
     )

@@ -47,13 +47,23 @@ def add_data_flags(parser: argparse.ArgumentParser, *, required: bool = True) ->
         ),
         ("trait", "NAME", required, "column of the phenotypes"),
         ("id-column", "NAME", False, "id column of all tables (default: the first column)"),
-        ("pedigree", "FILE", False, "animal, sire, dam"),
+        ("pedigree", "FILE", False, "columns animal, sire, dam"),
         ("marker-groups", "FILE", False, "columns marker, group and, if groups differ, node"),
         ("connections", "FILE", False, "columns marker, node: each node sees its own markers only"),
-        ("marker-map", "FILE", False, "marker, chromosome, position; with --cis-window"),
-        ("node-map", "FILE", False, "node, chromosome, position or start, end; the same"),
-        ("weights", "COLUMN", False, "of the phenotypes: residual weights of the trait's records"),
-        ("omics-weights", "COLUMN", False, "of the phenotypes: residual weights of the omics"),
+        ("marker-map", "FILE", False, "with --cis-window: columns marker, chromosome, position"),
+        (
+            "node-map",
+            "FILE",
+            False,
+            "with it too: columns node, chromosome, position (or start, end)",
+        ),
+        (
+            "weights",
+            "COLUMN",
+            False,
+            "of the phenotypes, with residual weights of the trait's records",
+        ),
+        ("omics-weights", "COLUMN", False, "of the phenotypes, with residual weights of the omics"),
     ):
         group.add_argument(f"--{name}", metavar=value, required=needed, help=what)
     group.add_argument(
@@ -109,8 +119,13 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
         ("skip-prior", "append", "PRIOR", "direct marker effects on the trait (default: none)"),
         ("random-omics", "append", "TERM", "random term of the omics; repeatable"),
         ("random-trait", "append", "TERM", "random term of the trait; repeatable"),
-        ("residual-omics", "store", "KEYS", "prior of residual variances, as df=5,scale=0.7"),
-        ("residual-trait", "store", "KEYS", "the same of the trait"),
+        (
+            "residual-omics",
+            "store",
+            "KEYS",
+            "prior of the omics' residual variances: df=5,scale=0.7",
+        ),
+        ("residual-trait", "store", "KEYS", "prior of the trait's residual variance"),
         ("fixed-omics", "store", "FORMULA", 'fixed terms of the omics, such as "~ sex + batch"'),
         ("fixed-trait", "store", "FORMULA", 'fixed terms of the trait, such as "~ sex"'),
     ):

@@ -41,7 +41,7 @@ def add_sampler_flags(parser: argparse.ArgumentParser, *, keeps: bool = True) ->
         type=float,
         metavar="N",
         help="go on, --samples at a time, until the smallest effective sample size is at least N "
-        "and no R-hat above 1.01 (default: --samples are all)",
+        "and no R-hat above 1.01 (default: stop after --samples)",
     )
     sampler.add_argument(
         "--max-samples",

@@ -4,6 +4,8 @@ Figures are made without pyplot, so that importing or drawing changes no global 
 display.
 """
 
+from io import BytesIO
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -22,9 +24,18 @@ MAX_ROWS = 40  # more nodes than this no longer fit as labelled rows
 _MAX_TICKS = 14
 
 
+class Sheet(Figure):
+    """A figure that notebooks show: those of pyplot alone are known to them."""
+
+    def _repr_png_(self) -> bytes:
+        picture = BytesIO()
+        self.savefig(picture, format="png", dpi=100)
+        return picture.getvalue()
+
+
 def sheet(width: float = 8.0, height: float = 5.0) -> Figure:
     """Return an empty figure of a size in inches."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return Sheet(figsize=(width, height), layout="constrained")
 
 
 def tidy(axes: Axes, title: str = "", xlabel: str = "", ylabel: str = "") -> None:

@@ -121,8 +121,11 @@ def check_imputation(
         raise InputError("imputation: expected omics to hide some of, found none")
     if not 0 < share < 1:
         raise InputError(f"share: expected a number between 0 and 1, found {share!r}")
-    random = np.random.default_rng(seed)
-    picked = random.random(len(observed) if whole else observed.shape) < share
+    # Random numbers are for what is observed only: a caller who has hidden some by the same
+    # generator and seed would else have hidden just what is picked.
+    choices = observed.any(axis=1) if whole else observed
+    picked = np.zeros_like(choices)
+    picked[choices] = np.random.default_rng(seed).random(choices.sum()) < share
     hidden = observed & (picked[:, None] if whole else picked)
     if not hidden.any():
         raise InputError(f"share: expected cells to hide, found none at {share:g}; give more")
