@@ -207,7 +207,7 @@ def test_resume__raises_where_the_data_have_changed(place, monkeypatch, capsys):
 def test_fit__raises_on_keep_without_a_place(capsys, place, monkeypatch):
     monkeypatch.chdir(place)
     assert cli.main([*words("kept"), "--no-checkpoint", "--keep", "skip_effect"]) == 2
-    assert "--keep: expected it without --no-checkpoint" in capsys.readouterr().err
+    assert "--keep: expected a fit by mcmc without --no-checkpoint" in capsys.readouterr().err
     assert not (place / "kept").exists()
 
 
