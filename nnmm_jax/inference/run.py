@@ -172,11 +172,12 @@ def compiled_program(data: ModelData, activation: Activation, settings: RunSetti
     data : ModelData
         Shapes, see :func:`nnmm_jax.inference.build_shapes.shapes`.
     """
-    kernel, start = compiled_start(sweep_settings(activation, settings), settings.warmup)
+    layout = Layout(settings.devices)
+    kernel, start = compiled_start(sweep_settings(activation, settings), settings.warmup, layout)
     keys = jax.eval_shape(lambda: chain_keys(settings.seed, settings.chains))
     start.lower(keys, data).compile()
     state = jax.eval_shape(start, keys, data)
-    piece = compiled_piece(kernel, settings.chains, pieces_of(settings))
+    piece = compiled_piece(kernel, settings.chains, pieces_of(settings), layout)
     memory = piece.lower(state, data).compile().memory_analysis()
     _, collected = jax.eval_shape(piece, state, data)
     assert memory is not None  # XLA plans memory on every device that the package runs on

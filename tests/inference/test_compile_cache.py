@@ -37,8 +37,13 @@ def test_folder(said, home, folder, monkeypatch):
 def test_a_folder_that_cannot_be_made_is_done_without(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv(compile_cache.SWITCH, str(tmp_path / "file" / "folder"))
-    keep_compiled()
-    assert jax.config.jax_compilation_cache_dir is None
+    before = jax.config.jax_compilation_cache_dir  # tests before this one may have been kept
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        keep_compiled()
+        assert jax.config.jax_compilation_cache_dir is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
 
 
 def test_programs_are_kept(monkeypatch, tmp_path):

@@ -39,12 +39,14 @@ def test_every_fold_runs_the_program_of_the_first(found):
 
 def _only_key():
     """Arguments of the one compiled piece: 6 sweeps of 2 chains of the same kernel."""
+    from nnmm_jax.inference.devices import Layout
     from nnmm_jax.inference.run import compiled_start
     from nnmm_jax.inference.sweep import SweepSettings
     from nnmm_jax.network.activations import ACTIVATIONS
 
-    kernel, _ = compiled_start(SweepSettings(ACTIVATIONS["linear"], False, 0), SHORT["warmup"])
-    return kernel, SHORT["chains"], SHORT["samples"]
+    settings = SweepSettings(ACTIVATIONS["linear"], False, 0)
+    kernel, _ = compiled_start(settings, SHORT["warmup"], Layout())
+    return kernel, SHORT["chains"], SHORT["samples"], Layout()
 
 
 def test_everyone_with_a_phenotype_is_predicted_once(found, dataset):
