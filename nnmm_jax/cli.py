@@ -8,6 +8,7 @@ at once.
 
 import argparse
 import dataclasses
+import os
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -244,10 +245,15 @@ def run_command(
     Returns
     -------
     int
-        Exit code: 0, 2 after wrong input, 130 when interrupted, 143 after SIGTERM.
+        Exit code: 0, 2 after wrong input, 130 when interrupted, 141 when nobody reads on, 143 after
+        SIGTERM.
     """
     try:
         run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads, such as `head`, has enough: the rest is not written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except InputError as error:
         print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

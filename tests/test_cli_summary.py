@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from nnmm_jax import cli
@@ -53,3 +57,13 @@ def test_summary__raises_in_one_line(folder, capsys, words, fragment):
 def test_summary__raises_on_a_folder_without_results(tmp_path, capsys):
     assert cli.main(["summary", str(tmp_path)]) == 2
     assert "not a folder of results" in capsys.readouterr().err
+
+
+def test_summary_ends_quietly_when_nobody_reads_on(folder):
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, "-m", "nnmm_jax.cli", "summary", str(folder / "results")]
+    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, check=False, timeout=100)
+    os.close(write)
+    assert done.returncode == 141
+    assert done.stderr == b""
