@@ -1,7 +1,7 @@
 """The command ``nnmm``: the same calls as in Python, from a shell.
 
 Exit codes: 0 done, 2 wrong input (one line on standard error, nothing written), 130 interrupted,
-143 ended by SIGTERM after a checkpoint.
+141 when nobody reads on, 143 ended by SIGTERM after a checkpoint.
 JAX and the other heavy imports are inside the commands, so that ``--help`` and wrong flags answer
 at once.
 """
