@@ -78,6 +78,14 @@ def build_parser() -> argparse.ArgumentParser:
             ("seed", 1, "of the simulation, the missing patterns and the fits"),
         )
     )
+    parser.add_argument(
+        "--selected",
+        type=float,
+        default=0.1,
+        metavar="P",
+        help="share of the males that become sires, by phenotype, in the simulated population; 1 "
+        "for no selection (default: 0.1)",
+    )
     for name, what in (("warmup", "discarded"), ("samples", "kept, of every chain")):
         parser.add_argument(
             f"--{name}", type=int, default=argparse.SUPPRESS, metavar="N", help=f"sweeps {what}"
@@ -159,7 +167,8 @@ def experiments(
     lengths = lengths_of(options)
     for length in lengths.values():
         RunSettings(**vars(length), seed=options.seed)
-    sizes = {name: getattr(options, name) for name in ("individuals", "test", "markers", "omics")}
+    names = ("individuals", "test", "markers", "omics", "selected")
+    sizes = {name: getattr(options, name) for name in names}
     linear = PaperSettings(**sizes)
     sigmoid = PaperSettings(**sizes, activation="sigmoid")
     common: dict[str, Any] = {"seed": options.seed, "replicates": options.replicates}

@@ -4,6 +4,7 @@ Haplotypes are int8 arrays (individual, 2, locus) of alleles 0/1, loci sorted by
 position. Crossovers follow Haldane's map function: no interference.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,14 +59,32 @@ def make_pedigree(
     for g in range(1, generations + 1):
         rows = np.arange(starts[g], starts[g + 1])
         parents = np.arange(starts[g - 1], starts[g])
-        families = -(-len(rows) // family_size)
-        dams = np.resize(rng.permutation(parents[~male[parents]]), families)
-        sires = np.resize(rng.permutation(parents[male[parents]]), -(-families // dams_per_sire))
-        family = np.arange(len(rows)) // family_size
-        dam[rows] = dams[family]
-        sire[rows] = sires[family // dams_per_sire]
+        sire[rows], dam[rows] = _mate(
+            rng,
+            parents[male[parents]],
+            parents[~male[parents]],
+            len(rows),
+            family_size,
+            dams_per_sire,
+        )
     generation = np.repeat(np.arange(generations + 1), sizes)
     return Pedigree(sire=sire, dam=dam, generation=generation, male=male)
+
+
+def _mate(
+    rng: np.random.Generator,
+    males: np.ndarray,
+    females: np.ndarray,
+    offspring: int,
+    family_size: int,
+    dams_per_sire: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sire and dam (offspring,) of families that are made of candidates in random order."""
+    families = -(-offspring // family_size)
+    dams = np.resize(rng.permutation(females), families)
+    sires = np.resize(rng.permutation(males), -(-families // dams_per_sire))
+    family = np.arange(offspring) // family_size
+    return sires[family // dams_per_sire], dams[family]
 
 
 def recombination_rates(chromosome: np.ndarray, position: np.ndarray) -> np.ndarray:
@@ -167,6 +186,70 @@ def _random_mating(
     return make_gametes(rng, population, parents, rates).reshape(size, 2, -1)
 
 
+def breed_selected(
+    rng: np.random.Generator,
+    founders: np.ndarray,
+    marker_map: pd.DataFrame,
+    phenotypes: Callable[[np.ndarray], np.ndarray],
+    *,
+    sizes: Sequence[int],
+    selected: float,
+    family_size: int,
+    dams_per_sire: int,
+) -> Iterator[np.ndarray]:
+    """Breed generation after generation with mass selection of sires.
+
+    Parameters
+    ----------
+    rng : np.random.Generator
+    founders : np.ndarray (founder, 2, locus) int8
+        Haplotypes.
+    marker_map : pd.DataFrame
+        As of :func:`make_founders`.
+    phenotypes : callable
+        Phenotypes (individual,) of individuals with dosages (individual, locus); called once a
+        generation.
+    sizes : sequence of int
+        Individuals of every generation after the founders.
+    selected : float
+        Share of the males, those of the highest phenotypes, that become sires. All females are
+        dams.
+    family_size, dams_per_sire : int
+        As in :func:`make_pedigree`.
+
+    Yields
+    ------
+    np.ndarray (individual, locus) int8
+        Dosages of a generation, the founders first.
+    """
+    rates = _rates(marker_map)
+    haplotypes = founders
+    dosages = haplotypes.sum(axis=1, dtype=np.int8)
+    yield dosages
+    for size in sizes:
+        male = rng.permutation(np.arange(len(dosages)) % 2 == 0)
+        males, females = np.flatnonzero(male), np.flatnonzero(~male)
+        best = males[np.argsort(-phenotypes(dosages)[males], kind="stable")]
+        sires, dams = _mate(
+            rng,
+            best[: max(1, round(selected * len(best)))],
+            females,
+            size,
+            family_size,
+            dams_per_sire,
+        )
+        paternal = make_gametes(rng, haplotypes, sires, rates)
+        maternal = make_gametes(rng, haplotypes, dams, rates)
+        haplotypes = np.stack([paternal, maternal], axis=1)
+        dosages = haplotypes.sum(axis=1, dtype=np.int8)
+        yield dosages
+
+
+def _rates(marker_map: pd.DataFrame) -> np.ndarray:
+    position = marker_map["position"].to_numpy() / 100.0
+    return recombination_rates(marker_map["chromosome"].to_numpy(), position)
+
+
 def drop_genes(
     rng: np.random.Generator, founders: np.ndarray, pedigree: Pedigree, marker_map: pd.DataFrame
 ) -> np.ndarray:
@@ -177,8 +260,7 @@ def drop_genes(
     np.ndarray (individual, marker) int8
         Dosages 0, 1, 2.
     """
-    position = marker_map["position"].to_numpy() / 100.0
-    rates = recombination_rates(marker_map["chromosome"].to_numpy(), position)
+    rates = _rates(marker_map)
     dosages = np.empty((len(pedigree.sire), len(rates)), dtype=np.int8)
     haplotypes, start = founders, 0
     for g in range(pedigree.generation[-1] + 1):
