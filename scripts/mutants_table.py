@@ -623,6 +623,25 @@ REPORTED = (
         "observed = [node in latent_nodes for",
         (f"{DIAGNOSTICS}::test_diagnostics__columns_and_identified_quantities",),
     ),
+    Mutant(
+        "density-without-unit",
+        "log density of phenotypes on the internal scale, not in the trait's units",
+        "nnmm_jax/posterior/assemble.py",
+        "_single(values[..., self.rows] - self.shift)",
+        "_single(values[..., self.rows])",
+        ("tests/test_networks.py::test_the_density_of_phenotypes_is_in_the_units_of_the_trait",),
+    ),
+    Mutant(
+        "ties-of-q-values",
+        "false discovery rate of markers of equal probability: only those before it counted",
+        "nnmm_jax/reports/fdr.py",
+        'side="right") - 1',
+        'side="left")',
+        (
+            "tests/reports/test_fdr.py"
+            "::test_q_values_are_the_mean_error_of_all_at_least_as_probable",
+        ),
+    ),
 )
 
 DATA = (

@@ -4,6 +4,8 @@ import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
+import xarray as xr
+from scipy.stats import norm
 
 import nnmm_jax as nm
 from nnmm_jax import cli
@@ -151,6 +153,21 @@ def test_a_function_of_all_nodes(simulated):
     assert result.run["settings"]["sampler"] == "nuts"
     prior = nm.Model(simulated.dataset(), network).prior_predictive(20, seed=1)
     assert np.isfinite(prior.draws["h2_trait"]).all()
+
+
+def test_the_density_of_phenotypes_is_in_the_units_of_the_trait(blocks):
+    """Given sampled nodes it is the normal one of a draw's mean and residual variance."""
+    density = blocks.log_likelihood
+    ids = density["individual"]
+    drawn = blocks.posterior.squeeze("trait", drop=True)
+    y = blocks.constant_data["phenotype"].squeeze("trait", drop=True).sel(individual=ids)
+    mean = drawn["y_mean"].sel(individual=ids)
+    sd = np.sqrt(drawn["var_residual_trait"])
+    expected = xr.apply_ufunc(norm.logpdf, y, mean, sd)
+    found = density["phenotype"].transpose(*expected.dims)
+    assert len(ids) == int(np.isfinite(blocks.constant_data["phenotype"]).sum())
+    assert abs(np.log(blocks.constant_data["trait_sd"].item())) > 0.1  # a unit that shows
+    np.testing.assert_allclose(found, expected, atol=2e-4)
 
 
 @pytest.fixture
