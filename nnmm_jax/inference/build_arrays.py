@@ -23,7 +23,7 @@ _ALIGNMENT = 64  # bytes, what XLA asks of memory that it did not allocate itsel
 
 
 @dataclass(frozen=True, eq=False)
-class Dosages:
+class DosageView:
     """Some individuals' dosages of some markers, taken a few markers at a time.
 
     A copy of all of them, or all of them in double precision, would be the largest array of a fit.
@@ -103,7 +103,7 @@ def block_of(n_markers: int) -> int:
 
 
 @dataclass(frozen=True)
-class Layout:
+class MatrixLayout:
     """How genotypes are laid out for the sampler: what needs their size only.
 
     Attributes
@@ -126,18 +126,20 @@ class Layout:
         return self.dtype == np.int8
 
 
-def layout_of(dosages: Dosages) -> Layout:
+def layout_of(dosages: DosageView) -> MatrixLayout:
     """Choose how genotypes are laid out."""
     dtype = jnp.result_type(float)
     n, p = dosages.shape
     block_size = block_of(p)
     whole = np.issubdtype(dosages.genotypes.dtype, np.integer)
     counts = whole and n * p * dtype.itemsize > CENTRED_BYTES
-    return Layout((p + -p % block_size, n), np.dtype(np.int8) if counts else dtype, block_size)
+    return MatrixLayout(
+        (p + -p % block_size, n), np.dtype(np.int8) if counts else dtype, block_size
+    )
 
 
-def build_marker_matrix(dosages: Dosages, root: np.ndarray | None = None) -> MarkerMatrix:
-    """Lay genotypes out for the sampler, see :class:`Layout`."""
+def build_marker_matrix(dosages: DosageView, root: np.ndarray | None = None) -> MarkerMatrix:
+    """Lay genotypes out for the sampler, see :class:`MatrixLayout`."""
     dtype = jnp.result_type(float)
     layout = layout_of(dosages)
     p = dosages.shape[1]
@@ -155,7 +157,7 @@ def build_marker_matrix(dosages: Dosages, root: np.ndarray | None = None) -> Mar
     )
 
 
-def _aligned(layout: Layout) -> np.ndarray:
+def _aligned(layout: MatrixLayout) -> np.ndarray:
     """An array, not filled, whose place in memory XLA on a CPU can use as it is."""
     size = math.prod(layout.shape) * layout.dtype.itemsize
     room = np.empty(size + _ALIGNMENT, np.uint8)
@@ -176,7 +178,7 @@ def build_grams(markers: MarkerMatrix, loadings: Array) -> Array:
     return lax.map(gram, jnp.arange(markers.n_blocks))
 
 
-def build_spectrum(dosages: Dosages, root: np.ndarray | None = None) -> Spectrum:
+def build_spectrum(dosages: DosageView, root: np.ndarray | None = None) -> Spectrum:
     """Eigenvectors of the centred genotypes' cross-product, in double precision on the host."""
     dtype = jnp.result_type(float)
     n, p = dosages.shape
@@ -208,7 +210,7 @@ def spectrum_bytes(n: int, p: int) -> int:
 
 
 def decoding_bytes(n: int) -> int:
-    """Working memory of :meth:`Dosages.centred`: counts, holes, differences, centred dosages."""
+    """Working memory of :meth:`DosageView.centred`: counts, holes, differences, centred dosages."""
     return n * CHUNK * (1 + 1 + 8 + 8)
 
 

@@ -10,7 +10,7 @@ from jax import Array
 
 from nnmm_jax.data.pedigree import Pedigree
 from nnmm_jax.inference.arrays import MarkerMatrix, Spectrum
-from nnmm_jax.inference.build_arrays import Dosages, layout_of
+from nnmm_jax.inference.build_arrays import DosageView, layout_of
 from nnmm_jax.inference.build_random import Layer
 from nnmm_jax.inference.build_terms import TermBuilder
 
@@ -50,11 +50,11 @@ class ShapeBuilder(TermBuilder):
         """Mean dosage of each marker, as if all were alike."""
         return np.ones(self.dataset.genotypes.shape[1])
 
-    def variances(self, dosages: Dosages) -> np.ndarray:
+    def variances(self, dosages: DosageView) -> np.ndarray:
         """Variance of each marker, the same."""
         return np.ones(dosages.shape[1])
 
-    def markers(self, dosages: Dosages, root: np.ndarray | None = None) -> MarkerMatrix:
+    def markers(self, dosages: DosageView, root: np.ndarray | None = None) -> MarkerMatrix:
         """Covariates of the layout that the sampler would have."""
         layout = layout_of(dosages)
         weights = None if root is None else shape_of(root.shape)
@@ -66,7 +66,7 @@ class ShapeBuilder(TermBuilder):
             layout.block_size,
         )
 
-    def spectrum(self, dosages: Dosages, root: np.ndarray | None = None) -> Spectrum:
+    def spectrum(self, dosages: DosageView, root: np.ndarray | None = None) -> Spectrum:
         """Spectrum of the usual rank."""
         n, p = dosages.shape
         centred = root is None and dosages.rows is None

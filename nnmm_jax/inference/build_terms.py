@@ -17,7 +17,7 @@ from nnmm_jax.errors import InputError, shortlist
 from nnmm_jax.inference.arrays import MarkerMatrix, RandomArrays, Spectrum, TermArrays
 from nnmm_jax.inference.build_arrays import (
     RANK_TOLERANCE,
-    Dosages,
+    DosageView,
     build_grams,
     build_marker_matrix,
     build_spectrum,
@@ -138,15 +138,15 @@ class TermBuilder:
         """Mean dosage of each marker."""
         return self._once("means", "", lambda: marker_means(self.dataset.genotypes))
 
-    def variances(self, dosages: Dosages) -> np.ndarray:
+    def variances(self, dosages: DosageView) -> np.ndarray:
         """Variance of each marker."""
         return marker_variances(dosages)
 
-    def markers(self, dosages: Dosages, root: np.ndarray | None = None) -> MarkerMatrix:
+    def markers(self, dosages: DosageView, root: np.ndarray | None = None) -> MarkerMatrix:
         """Lay covariates out for the sampler."""
         return build_marker_matrix(dosages, root)
 
-    def spectrum(self, dosages: Dosages, root: np.ndarray | None = None) -> Spectrum:
+    def spectrum(self, dosages: DosageView, root: np.ndarray | None = None) -> Spectrum:
         """Solve the eigenproblem of a joint draw."""
         return build_spectrum(dosages, root)
 
@@ -186,7 +186,7 @@ class TermBuilder:
         columns: np.ndarray | None,
         mask: np.ndarray | None,
     ) -> TermArrays:
-        dosages = Dosages(self.dataset.genotypes, self.means(), None, columns)
+        dosages = DosageView(self.dataset.genotypes, self.means(), None, columns)
         if not dosages.shape[1]:
             what = f"the marker group {group!r}" if group else "the part of the network"
             raise InputError(
@@ -260,7 +260,7 @@ class TermBuilder:
                 f"found {n}"
             )
         root = self._once("root", key, lambda: self.square_root(matrix))
-        columns = Dosages(root, np.zeros(root.shape[1]))
+        columns = DosageView(root, np.zeros(root.shape[1]))
         whole = self._once("factor", key, lambda: self.markers(columns))
         diagonal = float(np.mean(np.diagonal(matrix)[layer.rows]))
         hyper = effect_hyper(prior, layer.responses, share, diagonal)
@@ -363,7 +363,7 @@ def _sums(values: np.ndarray, mask: np.ndarray | None) -> float | np.ndarray:
     return np.where(sums > 0, sums, sums[sums > 0].mean())
 
 
-def marker_variances(dosages: Dosages) -> np.ndarray:
+def marker_variances(dosages: DosageView) -> np.ndarray:
     """Variances (marker,) after imputation by the mean."""
     found = np.empty(dosages.shape[1])
     for part, centred in dosages.centred():

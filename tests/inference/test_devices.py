@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nnmm_jax import InputError
-from nnmm_jax.inference.build_arrays import Dosages, build_marker_matrix, marker_means
+from nnmm_jax.inference.build_arrays import DosageView, build_marker_matrix, marker_means
 from nnmm_jax.inference.devices import Layout
 
 
@@ -23,7 +23,7 @@ def test_layout__raises_without_the_devices() -> None:
 def test_padded_genotypes_multiply_as_without(monkeypatch, room: int) -> None:
     monkeypatch.setattr("nnmm_jax.inference.build_arrays.CENTRED_BYTES", room)
     genotypes = np.random.default_rng(0).integers(-1, 3, (21, 40)).astype(np.int8)
-    plain = build_marker_matrix(Dosages(genotypes, marker_means(genotypes)))
+    plain = build_marker_matrix(DosageView(genotypes, marker_means(genotypes)))
     # The count is not asked of JAX: nothing is laid out here.
     layout = object.__new__(Layout)
     object.__setattr__(layout, "count", 8)

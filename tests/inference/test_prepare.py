@@ -10,7 +10,7 @@ import pytest
 from nnmm_jax import RRBLUP, BayesC, InputError, Network
 from nnmm_jax.inference import build_arrays
 from nnmm_jax.inference.build_arrays import (
-    Dosages,
+    DosageView,
     build_grams,
     build_marker_matrix,
     build_spectrum,
@@ -43,7 +43,7 @@ def test_marker_matrix_imputes_by_the_mean_and_multiplies(dtype, room, monkeypat
     monkeypatch.setattr(build_arrays, "CENTRED_BYTES", room)
     genotypes = genotypes_with_holes(dtype)
     dense = centred(genotypes)
-    markers = build_marker_matrix(Dosages(genotypes, marker_means(genotypes)))
+    markers = build_marker_matrix(DosageView(genotypes, marker_means(genotypes)))
     kept = dtype == np.int8 and not room
     assert markers.codes.dtype == (jnp.int8 if kept else jnp.float64)
     assert (markers.n_blocks, markers.n_padded, markers.n_markers) == (3, 96, 70)
@@ -54,7 +54,7 @@ def test_marker_matrix_imputes_by_the_mean_and_multiplies(dtype, room, monkeypat
     np.testing.assert_allclose(markers.project(values)[:, :70], values @ dense, **tolerance)
     grams = build_grams(markers, jnp.zeros((96, 1)))
     np.testing.assert_allclose(grams[1], dense[:, 32:64].T @ dense[:, 32:64], **tolerance)
-    assert marker_variances(Dosages(genotypes, marker_means(genotypes))).sum() == pytest.approx(
+    assert marker_variances(DosageView(genotypes, marker_means(genotypes))).sum() == pytest.approx(
         (dense**2).mean(axis=0).sum(), rel=1e-5
     )
 
@@ -63,8 +63,8 @@ def test_some_individuals_and_markers_are_laid_out_as_if_they_were_all(monkeypat
     monkeypatch.setattr(build_arrays, "CHUNK", 16)
     genotypes = genotypes_with_holes(np.int8)
     means, rows, columns = marker_means(genotypes), np.array([7, 2, 11]), np.arange(60, 3, -1)
-    some = Dosages(genotypes, means, rows, columns)
-    whole = Dosages(genotypes[np.ix_(rows, columns)], means[columns])
+    some = DosageView(genotypes, means, rows, columns)
+    whole = DosageView(genotypes[np.ix_(rows, columns)], means[columns])
     assert some.shape == whole.shape == (3, 57)
     for one, other in zip(
         jax.tree.leaves(build_marker_matrix(some)),
@@ -81,7 +81,7 @@ def test_some_individuals_and_markers_are_laid_out_as_if_they_were_all(monkeypat
 def test_spectrum_rebuilds_the_relationship(n_markers):
     genotypes = genotypes_with_holes(np.int8)[:, :n_markers]
     dense = centred(genotypes)
-    spectrum = build_spectrum(Dosages(genotypes, marker_means(genotypes)))
+    spectrum = build_spectrum(DosageView(genotypes, marker_means(genotypes)))
     rebuilt = spectrum.vectors.T * spectrum.values @ spectrum.vectors
     np.testing.assert_allclose(rebuilt, dense @ dense.T, atol=1e-9)
     rank = np.linalg.matrix_rank(dense)
