@@ -22,7 +22,6 @@ from nnmm_jax.inference.blocks import (
 from nnmm_jax.inference.state import State
 from nnmm_jax.network.activations import Activation
 
-
 SOLVER = ("cg_iterations", "cg_failed")  # what is added up over all blocks that solve systems
 
 
@@ -107,7 +106,17 @@ def sweep(
     state, info
     """
     activation = settings.activation
-    names = ("missing", "omics", "nodes", "trait", "variances", "unseen", "theta", "latent", "mediated")
+    names = (
+        "missing",
+        "omics",
+        "nodes",
+        "trait",
+        "variances",
+        "unseen",
+        "theta",
+        "latent",
+        "mediated",
+    )
     keys = {name: random.fold_in(key, number) for number, name in enumerate(names)}
     info: dict[str, Array] = {}
     found: list[dict[str, Array]] = []

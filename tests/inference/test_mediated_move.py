@@ -7,8 +7,9 @@ import pytest
 from jax import random
 from scipy import stats
 
-from nnmm_jax import GBLUP, RRBLUP, BayesC, Block, Group, Pedigree, Relationship
+from nnmm_jax import GBLUP, RRBLUP, BayesB, BayesC, BayesL, Block, Group, Pedigree, Relationship
 from nnmm_jax.inference.blocks import mediated_move, missing_linear, random_terms
+from nnmm_jax.inference.blocks.mediated_scale import Scale
 from nnmm_jax.inference.sweep import refreshed
 from nnmm_jax.network.activations import ACTIVATIONS
 
@@ -23,19 +24,25 @@ RICH = PLAIN | {
     "random_trait": [Pedigree(), Group("pen"), Group("id")],
 }
 BLOCKS = [
-    Block("seen", ["m0"], marker_prior=NORMAL, node_prior=BayesC(pi=0.4)),
+    Block("seen", ["m0"], marker_prior=NORMAL, node_prior=BayesC(pi=0.4, variance=0.2)),
     Block("swept", ["m1"], marker_prior="BayesA", node_prior=NORMAL),
     Block("rest", ["m2"], latent=1, fixed="~ sex", marker_prior=GBLUP(), node_prior=NORMAL),
 ]
 CASES = {
     "plain": PLAIN,
-    "known": PLAIN | {"marker_prior": RRBLUP(variance=0.03)},
+    "known": PLAIN | {"marker_prior": RRBLUP(variance=0.03), "node_prior": RRBLUP(variance=0.1)},
     "one block with latent nodes": PLAIN | {"latent": 2},
-    "spike": PLAIN | {"node_prior": BayesC(pi=0.4)},
+    "spike": PLAIN | {"node_prior": BayesB(pi=0.4)},
+    "laplace": PLAIN | {"node_prior": "BayesL", "skip_prior": BayesL()},
     "rich": RICH,
     "blocks": {"blocks": BLOCKS, "fixed_omics": None},
 }
 pytestmark = pytest.mark.usefixtures("double")
+
+
+def check(found, difference):
+    assert found == pytest.approx(difference, abs=1e-8 * max(1, abs(difference)))
+    assert abs(difference) > 1e-3  # the two points differ where it matters
 
 
 def dense(system):
@@ -64,37 +71,69 @@ def with_missing(state, data, rng):
     return state._replace(z=jnp.asarray(z)), log
 
 
+def log_jacobian(case, scale):
+    """Of effects and what governs them, and of the logarithm of the residual variance."""
+    total = 0.0
+    for effects, hyper in zip(case.state.nodes, case.data.node_hyper, strict=True):
+        if hyper.known:
+            continue
+        lasso = hyper.family == "lasso"
+        # Effects (k), own variances (k**2 each) and the level (k**2, or k**-2 of lambda2).
+        power = effects.coef.shape[1] * (3 if hyper.own_variances else 1) + (-2 if lasso else 2)
+        total += power * scale.log_k
+    return total + scale.log_var_y
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_move_and_missing_omics_jointly(toy, slabs, name):
-    """Joint = coordinates, missing omics integrated out, x missing omics given these."""
+    """Joint x Jacobian = scale x coordinates given the scale x missing omics given both.
+
+    The first two have missing omics integrated out. Both densities of scale and coordinates are
+    conditional, so that their product at two points is compared along a path: coordinates first.
+    """
     case = toy(**CASES[name])
     data, rest = case.data, slabs(0, case)
     assert mediated_move.applies(data, case.settings.activation)
-    system = mediated_move.make_system(case.state, data)
+    problem = mediated_move.make_problem(case.state, data)
+    start = Scale(jnp.zeros(()), jnp.log(case.state.trait.variance[0]))
+    other = Scale(0.3 * any(problem.moving), start.log_var_y - 0.4)
+    system = problem.system(other)
     precision, rhs = dense(system), system.rhs()[0]
     np.testing.assert_allclose(precision, precision.T, atol=1e-9 * float(precision.max()))
     mean = jnp.linalg.solve(precision, rhs)
-    logs, joints = [], []
-    for seed in (1, 2):
-        rng = np.random.default_rng(seed)
-        away = 0.3 * rng.normal(size=mean.shape)
-        state = mediated_move.moved(case.state, data, system, (mean + away)[None])
+    rng = np.random.default_rng(1)
+    ways = [0.3 * rng.normal(size=mean.shape) for _ in range(2)]
+
+    def joint(scale, coordinates):
+        """Joint x Jacobian / missing omics."""
+        state = mediated_move.moved(case.state, data, problem, coordinates[None], scale)
         fresh = refreshed(state, data, case.settings.activation)
-        for cached, exact in zip(jax.tree.leaves(state), jax.tree.leaves(fresh), strict=True):
+        for cached, exact in zip(
+            jax.tree.leaves(state.omics), jax.tree.leaves(fresh.omics), strict=True
+        ):
             np.testing.assert_allclose(cached, exact, atol=1e-10)
         state, log = with_missing(state, data, rng)
-        logs.append(log - 0.5 * float(away @ precision @ away))
-        joints.append(case.log_joint(state, rest))
-    difference = joints[0] - joints[1]
-    assert logs[0] - logs[1] == pytest.approx(difference, abs=1e-8 * max(1, abs(difference)))
-    assert abs(difference) > 1e-3  # the two points differ where it matters
+        scaled = dict(rest)  # slabs that the state does not have scale with the others
+        for block, moving in zip(data.omics, problem.moving, strict=True):
+            scaled[f"node{block.suffix}"] = rest[f"node{block.suffix}"] * np.exp(
+                scale.log_k if moving else 0.0
+            )
+        return case.log_joint(state, scaled) + float(log_jacobian(case, scale)) - log
+
+    first, second = joint(other, mean + ways[0]), joint(other, mean + ways[1])
+    of_coordinates = [-0.5 * float(away @ precision @ away) for away in ways]
+    check(of_coordinates[0] - of_coordinates[1], first - second)
+    there = problem.at((mean + ways[1])[None])
+    of_scale = float(there.log_density(start) - there.log_density(other))
+    check(of_scale, joint(start, mean + ways[1]) - second)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_perturbation_and_solver(toy, name):
     """Noise of the right covariance, exactly: it is linear in standard normal variates."""
     case = toy(**CASES[name])
-    system = mediated_move.make_system(case.state, case.data)
+    problem = mediated_move.make_problem(case.state, case.data)
+    system = problem.system(Scale(jnp.asarray(0.2), jnp.asarray(-0.3)))
     of_data, of_prior = system.noise_shapes
     size = of_data[0] * of_data[1]
 
@@ -134,7 +173,8 @@ def test_nothing_moves_without_node_effects(toy):
     state = refreshed(state._replace(nodes=nodes), data, case.settings.activation)
     new, info = mediated_move.kernel(random.key(1), state, data)
     assert info["cg_failed"] == 0
-    for one, two in zip(jax.tree.leaves(state), jax.tree.leaves(new), strict=True):
+    assert new.nodes[0].level != state.nodes[0].level
+    for one, two in zip(jax.tree.leaves(state.omics), jax.tree.leaves(new.omics), strict=True):
         np.testing.assert_array_equal(one, two)
 
 
