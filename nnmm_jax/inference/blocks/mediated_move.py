@@ -32,7 +32,8 @@ from nnmm_jax.inference.blocks.trait import without_nodes
 from nnmm_jax.inference.state import LayerState, State
 from nnmm_jax.network.activations import Activation
 
-N_TURNS = 3  # of coordinates and scale; each costs a solve, little beside many nodes
+MAX_TURNS = 3  # of coordinates and scale; each costs a solve, which is little beside many nodes
+NODES_A_TURN = 50  # so many nodes pay for another turn
 
 
 class Way(NamedTuple):
@@ -212,6 +213,11 @@ def applies(data: ModelData, activation: Activation) -> bool:
     terms = [term for block in data.omics for term in block.terms]
     shared = any(term.spectrum is not None for term in terms)
     return activation.linear and shared and data.incomplete_rows.shape[0] > 0
+
+
+def n_turns(data: ModelData) -> int:
+    """How often coordinates and scale take their turns in a sweep."""
+    return min(1 + data.observed.shape[0] // NODES_A_TURN, MAX_TURNS)
 
 
 class Problem(NamedTuple):
@@ -403,6 +409,6 @@ def kernel(key: Array, state: State, data: ModelData) -> tuple[State, dict[str, 
         scale = move_scale(key_scale, scale, there.log_density, movable)
         return scale, (coordinates, steps, failed)
 
-    scale, (coordinates, steps, failed) = lax.scan(turn, start, random.split(key, N_TURNS))
+    scale, (coordinates, steps, failed) = lax.scan(turn, start, random.split(key, n_turns(data)))
     info = {"cg_iterations": jnp.sum(steps), "cg_failed": jnp.sum(failed)}
     return moved(state, data, problem, coordinates[-1], scale), info
