@@ -19,6 +19,7 @@ FORMATS = "tests/data/test_formats.py"
 QUALITY = "tests/data/test_quality.py"
 PREPARE = "tests/inference/test_prepare.py"
 LATENT = "tests/inference/test_latent_move.py"
+MEDIATED = "tests/inference/test_mediated_move.py"
 LEVELS = f"{PRIORS}::test_levels_weights_and_residual_variances"
 CACHES = f"{MECHANICS}::test_running_caches_equal_recomputed"
 
@@ -417,6 +418,30 @@ JACOBIANS = (
 )
 
 MISSING = (
+    Mutant(
+        "mediated-spread",
+        "joint move of breeding values: variance of observed omics in the place of missing ones",
+        f"{BLOCKS}/mediated_move.py",
+        "(effects**2 * layer.variance) @ holes",
+        "(effects**2 * layer.variance) @ ~holes",
+        (f"{MEDIATED}::test_move_and_missing_omics_jointly[plain]",),
+    ),
+    Mutant(
+        "mediated-noise",
+        "joint move of breeding values: the phenotype's part of the noise is another draw",
+        f"{BLOCKS}/mediated_move.py",
+        "image.append(a * data_noise[0] + ",
+        "image.append(a * own + ",
+        (f"{MEDIATED}::test_perturbation_and_solver[plain]",),
+    ),
+    Mutant(
+        "mediated-records",
+        "joint move of scales: differences of an individual's records do not count",
+        f"{BLOCKS}/mediated_scale.py",
+        "degrees = hyper.df[0] + within[1]",
+        "degrees = hyper.df[0]",
+        (f"{MEDIATED}::test_move_and_missing_omics_jointly[rich]",),
+    ),
     Mutant(
         "matheron-noise",
         "exact draw of missing omics: simulated phenotype without its noise",

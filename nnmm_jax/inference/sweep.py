@@ -11,6 +11,7 @@ from nnmm_jax.inference.arrays import ModelData
 from nnmm_jax.inference.blocks import (
     latent_move,
     layer,
+    mediated_move,
     missing_hmc,
     missing_linear,
     missing_prior,
@@ -20,6 +21,8 @@ from nnmm_jax.inference.blocks import (
 )
 from nnmm_jax.inference.state import State
 from nnmm_jax.network.activations import Activation
+
+SOLVER = ("cg_iterations", "cg_failed")  # what is added up over all blocks that solve systems
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ def _missing(
     info: dict[str, Array] = {}
     activation = settings.activation
     if activation.linear:
+        if mediated_move.applies(data, activation):
+            state, info = mediated_move.kernel(keys["mediated"], state, data)
         if data.incomplete_rows.shape[0]:
             state, _ = missing_linear.kernel(keys["missing"], state, data)
         return state, info
@@ -101,12 +106,23 @@ def sweep(
     state, info
     """
     activation = settings.activation
-    names = ("missing", "omics", "nodes", "trait", "variances", "unseen", "theta", "latent")
+    names = (
+        "missing",
+        "omics",
+        "nodes",
+        "trait",
+        "variances",
+        "unseen",
+        "theta",
+        "latent",
+        "mediated",
+    )
     keys = {name: random.fold_in(key, number) for number, name in enumerate(names)}
     info: dict[str, Array] = {}
     found: list[dict[str, Array]] = []
     if data.omics:
         state, info = _missing(keys, state, data, settings, warmup_iteration)
+        found.append({name: info.pop(name) for name in SOLVER if name in info})
         blocks = []
         for number, (block, arrays) in enumerate(zip(state.omics, data.omics, strict=True)):
             new, more = layer.kernel(noise.of_block(keys["omics"], number), block, arrays)

@@ -145,6 +145,10 @@ def _entries() -> dict[str, Configuration]:
         "BayesR linear, individuals, partial": full(n(marker_prior=R, **partly), "individuals"),
         "BayesA linear, both, skip": full(n(marker_prior=A, skip_prior=A), "both"),
         "BayesC linear, latent, skip": full(n(marker_prior=C, skip_prior=RR, latent=2), "latent"),
+        "GBLUP linear, individuals": full(n(marker_prior=G, **fixed), "individuals", 0.5),
+        "RR-BLUP linear, both, random terms": full(
+            n(marker_prior=RR, latent=1, node_prior=BayesC(df=8.0), **terms), "both", rich=True
+        ),
         "GBLUP tanh, complete, skip": full(n(marker_prior=G, skip_prior=G, **tanh), "none"),
         "BayesB tanh, scattered, partial": full(n(marker_prior=B, **tanh, **partly, **fixed)),
         "BayesA tanh, individuals": full(n(marker_prior=A, **tanh), "individuals", 0.5),

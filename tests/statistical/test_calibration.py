@@ -42,6 +42,7 @@ def test_ranks_of_the_truth_are_uniform(name):
         "RR-BLUP function, scattered",
         "BayesC trait alone, random terms",
         "blocks tanh, scattered",
+        "RR-BLUP linear, both, random terms",
     ],
 )
 def test_parameters_and_data_in_turn_stay_at_the_prior(name):

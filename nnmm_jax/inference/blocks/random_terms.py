@@ -5,7 +5,7 @@ The draw is one conjugate-gradient solve with a perturbed right-hand side (Papan
 the size of levels x levels is ever formed.
 """
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import jax.numpy as jnp
 from jax import Array, lax, random
@@ -52,6 +52,16 @@ def to_levels(term: RandomArrays, values: Array, arrays: LayerArrays) -> Array:
     """Sums (response, level) over records: the transpose of :func:`record_values`."""
     zero = jnp.zeros((values.shape[0], term.n_levels), values.dtype)
     return zero.at[:, term.level].add(arrays.weighted(values))
+
+
+class LinearSystem(Protocol):
+    """A positive definite matrix for each response, known by its products."""
+
+    def apply(self, effects: Array) -> Array:
+        """Matrix times effects (response, effect)."""
+
+    def diagonal(self) -> Array:
+        """Diagonal (response, effect), or about that: the preconditioner."""
 
 
 class RandomSystem(NamedTuple):
@@ -135,7 +145,7 @@ class RandomSystem(NamedTuple):
         return jnp.concatenate(parts, axis=1)
 
 
-def solve(system: RandomSystem, rhs: Array) -> tuple[Array, Array, Array]:
+def solve(system: LinearSystem, rhs: Array) -> tuple[Array, Array, Array]:
     """Conjugate gradients, preconditioned by the diagonal, each response with its own steps.
 
     Returns
