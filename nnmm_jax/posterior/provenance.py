@@ -21,7 +21,7 @@ def machine() -> dict[str, object]:
     import jax
     import jax.numpy as jnp
 
-    from nnmm_jax.inference import native
+    from nnmm_jax.inference.blocks.effects import is_quick
 
     device = jax.devices()[0]
     return {
@@ -29,7 +29,7 @@ def machine() -> dict[str, object]:
         "device": device.device_kind,
         "n_devices": jax.device_count(),
         "threads": threads(),
-        "machine_code": native.available() and device.platform == "cpu",
+        "machine_code": is_quick(),
         "precision": str(jnp.result_type(float)),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -39,7 +39,8 @@ def header(chains: int) -> str:
     """Say in one line what a run computes on."""
     found = machine()
     if found["platform"] != "cpu":
-        return f"{chains} chains on {found['device']}, {found['precision']}"
+        sweeps = "a Pallas kernel" if found["machine_code"] else "XLA alone"
+        return f"{chains} chains on {found['device']}, {found['precision']}, sweeps by {sweeps}"
     sweeps = "machine code" if found["machine_code"] else "XLA alone (numba would be faster)"
     count = found["threads"]
     return (
