@@ -292,11 +292,11 @@ FIXED_EFFECTS = (
         ("tests/inference/test_sequential.py::test_batched_like_any_function",),
     ),
     Mutant(
-        "kernel-changes-what-was-decided",
-        "the kernel for GPUs lets effects that have had their turn hear of later changes",
+        "kernel-own-effect",
+        "the kernel for GPUs leaves in what an effect explained before",
         f"{INFERENCE}/pallas_sweep.py",
-        "jnp.where((change != 0) & (lanes > place), lanes, size)",
-        "jnp.where((change != 0) & (lanes != place), lanes, size)",
+        "value = chosen(left + squares * old, ",
+        "value = chosen(left, ",
         ("tests/inference/test_sequential.py::test_equal_to_the_loop_of_xla",),
     ),
     Mutant(

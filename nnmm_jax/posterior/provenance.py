@@ -7,6 +7,12 @@ from importlib import metadata
 from nnmm_jax import __version__
 from nnmm_jax.threads import threads
 
+# Estimates of what an iteration takes, never yet measured on a GPU: the launches of some hundred
+# programs, 3 to 5 µs each; a change of an effect, two reductions and a row from the GPU's cache,
+# of which every marker may need one; and operations a second, all in all, of two CPU cores with
+# 10 omics (README).
+_GPU_LAUNCHES, _GPU_CHANGE, _CPU_RATE = 1e-3, 5e-7, 4e10
+
 _PACKAGES = ("jax", "jaxlib", "numpyro", "arviz", "numpy", "pandas", "xarray")
 
 
@@ -46,4 +52,33 @@ def header(chains: int) -> str:
     return (
         f"{chains} chain{'s' * (chains > 1)} on {count} CPU thread{'s' * (count != 1)}, "
         f"{found['precision']}, sweeps by {sweeps}"
+    )
+
+
+def hint(individuals: int, markers: int, responses: int) -> str | None:
+    """Say where a CPU is probably faster than the GPU that a run computes on.
+
+    A rough rule, from estimates: the two products with the genotypes at what two CPU cores do,
+    against what a GPU needs before it computes anything.
+
+    Parameters
+    ----------
+    individuals, markers : int
+    responses : int
+        Nodes, or the trait without any, of all chains.
+
+    Examples
+    --------
+    >>> hint(20_000, 50_000, 100) is None  # neither with so much to do, nor on a CPU
+    True
+    """
+    if machine()["platform"] == "cpu":
+        return None
+    on_gpu = _GPU_LAUNCHES + markers * _GPU_CHANGE
+    on_cpu = 4.0 * individuals * markers * responses / _CPU_RATE
+    if on_cpu > on_gpu:
+        return None
+    return (
+        "data this small are probably done faster by the CPU (an estimate): set JAX_PLATFORMS=cpu "
+        "in the environment"
     )
