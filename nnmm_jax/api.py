@@ -32,7 +32,7 @@ from nnmm_jax.network.spec import Block, Network
 from nnmm_jax.posterior.arviz_compat import pareto_k
 from nnmm_jax.posterior.assemble import assemble, assemble_rest, judged
 from nnmm_jax.posterior.diagnostics import diagnostics
-from nnmm_jax.posterior.provenance import header, machine, versions
+from nnmm_jax.posterior.provenance import header, hint, machine, versions
 from nnmm_jax.posterior.recorded import Recorded, begin, find, stored_settings
 from nnmm_jax.posterior.result import DRAWS_AT, VARIATIONAL, FitResult
 from nnmm_jax.posterior.stopping import Reached, closing_lines, reached
@@ -219,6 +219,9 @@ class Model:
         """Fit, and say on stderr what is to be known of it."""
         if settings.progress:
             print(f"nnmm: {header(settings.chains)}", file=sys.stderr)
+            data, nodes = self.dataset, max(len(self.dataset.omics_names), 1)
+            if said := hint(len(data.ids), len(data.markers), nodes * settings.chains):
+                print(f"nnmm: {said}", file=sys.stderr)
         result = fit_prepared(
             self.dataset, self.network, settings, place=place, on_disk=on_disk, lazy=lazy
         )

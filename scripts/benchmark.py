@@ -6,6 +6,7 @@ says; 2 wrong input; 130 interrupted.
 """
 
 import argparse
+import os
 import platform
 import subprocess
 import sys
@@ -36,6 +37,15 @@ FORMATS = {
     "share_of_products": "{:.0%}",
     "compiled_s": "{:.1f}",
     "iteration_ms": "{:.2f}",
+    "kernel_ms": "{:.2f}",
+    "loop_ms": "{:.2f}",
+    "cpu_ms": "{:.2f}",
+    "spread": "{:.2f}",
+    "loop_by_kernel": "{:.1f}",
+    "cpu_by_gpu": "{:.2f}",
+    "gflop": "{:.3g}",
+    "gbyte": "{:.3g}",
+    "share_of_roofline": "{:.1%}",
     "times_before": "{:.2f}",
     "iteration_s": "{:.2f}",
     "fastest_s": "{:.2f}",
@@ -61,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("threads", "speed-up from 1 thread to all instead"),
         ("many-omics", "1,055 individuals, 15,000 markers, 1,200 omics instead"),
         ("memory", "predicted and measured peak memory instead"),
-        ("gpu", "the same cases on a GPU, without the baseline, instead"),
+        ("gpu", "a GPU beside the CPU by size, and beside its roofline, instead"),
     ):
         parser.add_argument(f"--{name}", action="store_true", help=what)
     parser.add_argument(
@@ -91,6 +101,8 @@ def run(options: argparse.Namespace) -> None:
 
     if options.out is not None:
         check_new_folder(options.out)
+    if options.gpu:  # this process, which only asks for the GPU, is not to fill its memory
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     print(machine_line())
     began = time.perf_counter()
     measure: dict[str, Callable[[argparse.Namespace], dict[str, pd.DataFrame]]] = {
@@ -239,13 +251,25 @@ def on_gpu(options: argparse.Namespace) -> "dict[str, pd.DataFrame]":
     import pandas as pd
 
     if jax.default_backend() != "gpu":
-        raise InputError(f"--gpu: expected a GPU, found {jax.devices()[0].device_kind}")
-    from nnmm_jax.reports.benchmark import CASES, MANY_OMICS, many_omics
+        raise InputError(
+            f"--gpu: expected a GPU, found {jax.devices()[0].device_kind}; install jax[cuda12] or "
+            "jax[cuda13] where there is an NVIDIA GPU"
+        )
+    from nnmm_jax.reports.benchmark_gpu import BY_SIZE, LARGE, RUNS, compared, crossing
 
-    cases = [*CASES, *MANY_OMICS]
-    table = pd.DataFrame([many_omics(case, repeats=options.repeats) for case in cases])
-    print_table("one iteration of all chains", table)
-    return {"gpu": table}
+    by_size, large = (
+        pd.DataFrame([compared(case, repeats=options.repeats) for case in cases])
+        for cases in (BY_SIZE, LARGE)
+    )
+    what = (
+        f"one iteration by the kernel, by XLA's loop and on the CPU, medians of {RUNS} processes; "
+        "what the products with\nthe genotypes need at least, and the share of the time that this "
+        "takes at the rates measured on this GPU"
+    )
+    print_table(f"BayesC, 2,000 individuals, 1,000 markers; {what}", by_size)
+    print(crossing(by_size["case"].tolist(), by_size["cpu_by_gpu"].tolist()))
+    print_table("1,055 individuals, 15,000 markers, 1,200 omics, the same", large)
+    return {"gpu_by_size": by_size, "gpu_large": large}
 
 
 if __name__ == "__main__":

@@ -173,10 +173,10 @@ MIXTURES = (
     Mutant(
         "first-component",
         "of a mixture the last component that beats zero wins, not the best",
-        f"{BLOCKS}/effects.py",
+        f"{INFERENCE}/sequential.py",
         "best = jnp.maximum(score, best)",
-        "best = jnp.zeros_like(own)",
-        (f"{MECHANICS}::test_blocked_sweep_equals_marker_by_marker[prior4-0.5]",),
+        "best = jnp.zeros_like(rhs)",
+        ("tests/inference/test_sequential.py::test_equal_to_the_loop_of_xla",),
     ),
 )
 
@@ -282,7 +282,7 @@ FIXED_EFFECTS = (
         f"{INFERENCE}/native_code.py",
         "square += share * extra[j, j]",
         "square += 0.0 * extra[j, j]",
-        ("tests/inference/test_native.py::test_equal_to_the_loop_of_xla",),
+        ("tests/inference/test_sequential.py::test_equal_to_the_loop_of_xla",),
     ),
     Mutant(
         "machine-code-wrong-group",
@@ -290,7 +290,23 @@ FIXED_EFFECTS = (
         f"{INFERENCE}/native_code.py",
         "group = one * groups // responses",
         "group = 0 * groups // responses",
-        ("tests/inference/test_native.py::test_batched_like_any_function",),
+        ("tests/inference/test_sequential.py::test_batched_like_any_function",),
+    ),
+    Mutant(
+        "kernel-own-effect",
+        "the kernel for GPUs leaves in what an effect explained before",
+        f"{INFERENCE}/pallas_sweep.py",
+        "value = chosen(left + squares * old, ",
+        "value = chosen(left, ",
+        ("tests/inference/test_sequential.py::test_equal_to_the_loop_of_xla",),
+    ),
+    Mutant(
+        "kernel-wrong-group",
+        "the kernel for GPUs gives chains with cross-products of their own those of the first",
+        f"{INFERENCE}/pallas_sweep.py",
+        "each = rows // shape[0]  # responses in a group",
+        "each = rows  # responses in a group",
+        ("tests/inference/test_sequential.py::test_batched_like_any_function",),
     ),
     Mutant(
         "latent-after-nodes",

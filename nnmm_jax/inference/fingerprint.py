@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from nnmm_jax.data.align import Dataset
-from nnmm_jax.inference import native
+from nnmm_jax.inference.blocks.effects import is_quick
 from nnmm_jax.inference.prepare import Prepared
 from nnmm_jax.inference.run_settings import RunSettings
 from nnmm_jax.network.activations import ACTIVATIONS, Activation
@@ -59,7 +59,7 @@ def fingerprint(
         device.platform,
         device.device_kind,
         str(jnp.result_type(float)),
-        native.available() and device.platform == "cpu",
+        is_quick(),
     ]
     operations = _operations(prepared.activation, len(prepared.node_names))
     return {

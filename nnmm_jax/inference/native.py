@@ -6,23 +6,21 @@ all effects of a block, and pays for starting it; machine code takes each respon
 skips what stays. Through XLA's foreign function interface a call costs a few microseconds.
 
 Here is what JAX has to know; the machine code is in :mod:`nnmm_jax.inference.native_code`.
-Without numba, and on a GPU, :func:`nnmm_jax.inference.blocks.effects.step_by_step` gives the same
-numbers up to rounding.
+Without numba :func:`nnmm_jax.inference.blocks.effects.step_by_step` gives the same numbers up to
+rounding.
 """
 
 import ctypes
-import os
 import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-SWITCH = "NNMM_JAX_NATIVE"  # environment variable; 0: do without
+from nnmm_jax.inference.sequential import batched_as_responses, switched_off
 
 
 def _interface_version() -> tuple[int, int] | None:
@@ -45,7 +43,7 @@ def available() -> bool:
     It cannot without numba, with an interface of XLA's that is not the one described here, on a
     machine that is not a 64-bit one, or where the environment says ``NNMM_JAX_NATIVE=0``.
     """
-    if os.environ.get(SWITCH, "1") == "0" or ctypes.sizeof(ctypes.c_void_p) != 8:
+    if switched_off() or ctypes.sizeof(ctypes.c_void_p) != 8:
         return False
     try:
         import numba  # noqa: F401
@@ -73,7 +71,6 @@ def _target(dtype: np.dtype) -> str:
     return name
 
 
-@jax.custom_batching.custom_vmap
 def _call(grams: Array, extra: Array, *of_response: Array) -> Array:
     """As :func:`sweep` with (group, effect, effect) cross-products: responses in equal groups."""
     rhs = of_response[1]
@@ -83,51 +80,4 @@ def _call(grams: Array, extra: Array, *of_response: Array) -> Array:
     return new
 
 
-@_call.def_vmap
-def _batched_call(size: int, batched: list[bool], *arguments: Array) -> tuple[Array, bool]:
-    """Chains are more responses of the same cross-products, or of as many sets of them."""
-
-    def whole(values: Array, has_axis: bool) -> Array:
-        spread = values if has_axis else jnp.broadcast_to(values, (size, *values.shape))
-        return spread.reshape(size * spread.shape[1], *spread.shape[2:])
-
-    shared = not (batched[0] or batched[1]) and arguments[0].shape[0] == 1
-    first = arguments[:2] if shared else map(whole, arguments[:2], batched[:2])
-    new = _call(*first, *map(whole, arguments[2:], batched[2:]))
-    return new.reshape(size, new.shape[0] // size, new.shape[1]), True
-
-
-def sweep(
-    gram: Array,
-    extra: Array,
-    share: Array,
-    rhs: Array,
-    coef: Array,
-    offset: Array,
-    gain: Array,
-    noise: Array,
-    half_precision: Array,
-) -> Array:
-    """Update effects one after the other, exactly, on their cross-products alone.
-
-    Parameters
-    ----------
-    gram : (effect, effect)
-    extra : (effect, effect) or (0, 0)
-        What a response adds to the cross-products, times its share.
-    share : (response,)
-    rhs : (response, effect)
-        Products of the covariates with the current residual.
-    coef : (response, effect)
-        Current effects.
-    offset, gain, noise : (response, component, effect)
-        Of :class:`~nnmm_jax.inference.blocks.effects.SweepDraws`.
-    half_precision : (response,)
-
-    Returns
-    -------
-    (response, effect)
-        New effects.
-    """
-    of_response = (share, rhs, coef, offset, gain, noise, half_precision)
-    return _call(gram[None], extra[None], *of_response)
+sweep = batched_as_responses(_call)

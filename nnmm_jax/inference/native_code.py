@@ -44,7 +44,7 @@ def _response(
 ) -> None:
     """All effects of one response in order; ``rhs`` is changed.
 
-    Shapes as in :func:`nnmm_jax.inference.native.sweep`, without the response's axis.
+    Shapes as in :class:`nnmm_jax.inference.sequential.SweepArrays`, without the response's axis.
     """
     size = rhs.shape[0]
     own_gram = extra.shape[0] > 0

@@ -124,6 +124,8 @@ class Sampler:
 
     Attributes
     ----------
+    state : KernelState
+        Of all chains, after the last piece.
     compiled : float
         Seconds until the first piece was done: tracing, compiling, running.
     """
@@ -133,7 +135,7 @@ class Sampler:
         settings = SweepSettings(self.prepared.activation)
         kernel, start = compiled_start(settings, 0)
         began = time.perf_counter()
-        self._state = start(chain_keys(1, case.chains), self.prepared.data)
+        self.state = start(chain_keys(1, case.chains), self.prepared.data)
         self._piece, self._sweeps = compiled_piece(kernel, case.chains, sweeps), sweeps
         self.run()
         self.compiled = time.perf_counter() - began
@@ -142,7 +144,7 @@ class Sampler:
 
     def run(self) -> object:
         """Run one piece."""
-        self._state, kept = self._piece(self._state, self.prepared.data)
+        self.state, kept = self._piece(self.state, self.prepared.data)
         return jax.block_until_ready(kept)
 
     def iteration(self) -> float:

@@ -15,8 +15,10 @@ from numpyro.infer.util import log_density
 from nnmm_jax import Network
 from nnmm_jax.data.align import Dataset, read_dataset
 from nnmm_jax.inference.arrays import EffectHyper, ModelData, TermArrays
+from nnmm_jax.inference.blocks.effects import draw_sweep
 from nnmm_jax.inference.blocks.mixed_model import allowed_effects
 from nnmm_jax.inference.prepare import prepare
+from nnmm_jax.inference.sequential import SweepArrays
 from nnmm_jax.inference.start import start_state
 from nnmm_jax.inference.state import EffectState, State
 from nnmm_jax.inference.sweep import SweepSettings, refreshed
@@ -307,3 +309,29 @@ def double() -> Any:
     """Double precision for one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def sweep_arrays() -> Callable[..., SweepArrays]:
+    """Factory of a sweep's arrays, with a good share of effects that are and become zero."""
+
+    def build(size: int, components: int, own: bool, dtype: Any, seed: int = 0) -> SweepArrays:
+        rng, count = np.random.default_rng(seed), 4
+        rows, loadings = rng.normal(size=(size, 2 * size + 5)), rng.normal(size=(size, 2))
+        gram = jnp.asarray(rows @ rows.T, dtype)
+        extra = jnp.asarray(loadings @ loadings.T if own else np.zeros((0, 0)), dtype)
+        share = jnp.asarray(rng.random(count), dtype)
+        coef = rng.normal(size=(count, size)) * (rng.random((count, size)) < 0.5)
+        rhs = rng.normal(size=(count, size)) * np.sqrt(size) * 3
+        draws = draw_sweep(
+            random.key(seed),
+            jnp.diagonal(gram),
+            jnp.ones(count, dtype),
+            tuple(jnp.full((count, 1), 0.1**k, dtype) for k in range(components)),
+            jnp.full((count, components + 1), 1.0 / (components + 1), dtype),
+        )
+        of_response = (jnp.moveaxis(one, 0, 1) for one in draws[:3])
+        states = (jnp.asarray(one, dtype) for one in (rhs, coef))
+        return SweepArrays(gram, extra, share, *states, *of_response, draws.half_precision)
+
+    return build

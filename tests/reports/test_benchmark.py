@@ -3,11 +3,12 @@
 import importlib.util
 from pathlib import Path
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 
-from nnmm_jax.reports import benchmark
+from nnmm_jax.reports import benchmark, benchmark_gpu
 from nnmm_jax.reports.benchmark import Case, compare, effective, growth, random_data, with_ratios
 from nnmm_jax.reports.benchmark_baseline import MarkerByMarker, marker_sweep
 
@@ -86,6 +87,23 @@ def test_script_prints_and_writes(script, tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "small" in printed
     assert list(pd.read_csv(out / "iterations.csv")["case"]) == ["small"]
+
+
+def test_script_on_a_gpu_names_the_crossing(script, tmp_path, capsys, monkeypatch):
+    def fake(case, *, repeats):
+        return {"case": case.name, "kernel_ms": 1.0, "cpu_ms": case.omics, "cpu_by_gpu": case.omics}
+
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(benchmark_gpu, "compared", fake)
+    sizes = tuple(Case(f"{omics} omics", omics=omics) for omics in (0, 5))
+    monkeypatch.setattr(benchmark_gpu, "BY_SIZE", sizes)
+    out = tmp_path / "out"
+    assert script.main(["--gpu", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "the GPU is faster than the CPU from 5 omics on, not yet with 0 omics" in printed
+    assert len(pd.read_csv(out / "gpu_by_size.csv")) == 2
+    assert len(pd.read_csv(out / "gpu_large.csv")) == len(benchmark_gpu.LARGE)
 
 
 @pytest.mark.parametrize(

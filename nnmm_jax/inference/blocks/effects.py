@@ -1,11 +1,14 @@
 """Effects updated one after the other: conditionals shared by markers and nodes."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax, random
 
-from nnmm_jax.inference import native, noise
+from nnmm_jax.inference import native, noise, pallas_sweep
+from nnmm_jax.inference.sequential import SweepArrays, chosen
 
 GROUP = 32  # effects that XLA's own loop takes between two products
 
@@ -137,7 +140,8 @@ def coordinate_sweep(
 ) -> Array:
     """Update effects one after the other, exactly, on their cross-products alone.
 
-    Machine code on a CPU (:mod:`nnmm_jax.inference.native`), a loop of XLA's elsewhere.
+    Machine code on a CPU (:mod:`nnmm_jax.inference.native`), a kernel on an NVIDIA GPU
+    (:mod:`nnmm_jax.inference.pallas_sweep`), a loop of XLA's elsewhere.
 
     Parameters
     ----------
@@ -156,47 +160,33 @@ def coordinate_sweep(
     """
     if own_gram is None:
         own_gram = OwnGram(jnp.zeros((0, 0), gram.dtype), jnp.zeros(rhs.shape[:1], gram.dtype))
-    of_response = (jnp.moveaxis(one, 0, 1) for one in draws[:3])
-    arguments = (gram, *own_gram, rhs, coef, *of_response, draws.half_precision)
-    if not native.available():
-        return step_by_step(*arguments)
-    return lax.platform_dependent(*arguments, cpu=native.sweep, default=step_by_step)
+    offset, gain, noise = (jnp.moveaxis(one, 0, 1) for one in draws[:3])
+    extra, share = own_gram
+    arrays = SweepArrays(gram, extra, share, rhs, coef, offset, gain, noise, draws.half_precision)
+    quick: dict[str, Callable[[SweepArrays], Array]] = {}
+    if native.available():
+        quick["cpu"] = native.sweep
+    if pallas_sweep.available() and rhs.shape[1] <= pallas_sweep.LARGEST:
+        quick["cuda"] = pallas_sweep.sweep
+    if not quick:
+        return step_by_step(arrays)
+    return lax.platform_dependent(arrays, default=step_by_step, **quick)
 
 
-def chosen(rhs: Array, offset: Array, slope: Array, gain: Array, noise: Array) -> Array:
-    """Value (...) of an effect that a sweep's draws (component, ...) give.
-
-    Parameters
-    ----------
-    rhs : Array
-        Product of the covariate with the residual that leaves out this effect.
-    """
-    square = rhs**2
-    best, value = jnp.zeros_like(rhs), jnp.zeros_like(rhs)
-    for k in range(offset.shape[0]):
-        score = offset[k] + slope[k] * square
-        value = jnp.where(score > best, rhs * gain[k] + noise[k], value)
-        best = jnp.maximum(score, best)
-    return value
+def is_quick() -> bool:
+    """Whether sweeps on JAX's first device are more than :func:`step_by_step`."""
+    if jax.default_backend() == "cpu":
+        return native.available()
+    return pallas_sweep.available()
 
 
-def step_by_step(
-    gram: Array,
-    extra: Array,
-    share: Array,
-    rhs: Array,
-    coef: Array,
-    offset: Array,
-    gain: Array,
-    noise: Array,
-    half_precision: Array,
-) -> Array:
+def step_by_step(arrays: SweepArrays) -> Array:
     """:func:`coordinate_sweep` as a loop over the effects, all responses at once.
 
     In groups, between which the others hear of the changes in one product: a step then touches
-    the right-hand sides of its own group only. Arguments as in
-    :func:`nnmm_jax.inference.native.sweep`.
+    the right-hand sides of its own group only.
     """
+    gram, extra, share, rhs, coef, offset, gain, noise, half_precision = arrays
     size = gram.shape[0]
     group = GROUP if size % GROUP == 0 else size
     # One array, one slice a step: loop overhead, not arithmetic, is what this loop costs.
