@@ -12,7 +12,14 @@ import numpyro.distributions as dist
 from jax import Array, lax, random
 
 from nnmm_jax.inference import noise
-from nnmm_jax.inference.arrays import EffectHyper, LayerArrays, MarkerMatrix, Spectrum, TermArrays
+from nnmm_jax.inference.arrays import (
+    EffectHyper,
+    LayerArrays,
+    MarkerMatrix,
+    Spectrum,
+    TermArrays,
+    products,
+)
 from nnmm_jax.inference.blocks.effects import (
     OwnGram,
     coordinate_sweep,
@@ -100,7 +107,7 @@ def _draw_jointly(
     assert term.spectrum is not None
     assert term.spectrum_loadings is not None
     key_fixed, key_coef = random.split(key)
-    projected = response @ term.spectrum.vectors.T
+    projected = products(response, term.spectrum.vectors)
     system = marginal_fixed_system(arrays, term, response, projected, var_e, effects.level)
     fixed = noise.draw_gaussian(key_fixed, system, after=response)
     # Projecting what is left of the response would be a second product with all eigenvectors.
@@ -163,7 +170,7 @@ def _sweep(
         genotypes, loadings, old = markers.block(index), mine(term.loadings, 0), mine(coef)
         new = coordinate_sweep(
             lax.dynamic_index_in_dim(term.grams, index, keepdims=False),
-            residual @ genotypes.T - (seen if flat else taken * seen) @ loadings.T,
+            products(residual, genotypes) - (seen if flat else taken * seen) @ loadings.T,
             old,
             draws.part(index * size, size),
             None if flat else OwnGram(loadings @ loadings.T, 1.0 - taken[:, 0]),
@@ -267,7 +274,7 @@ def draw_effects(key: Array, effects: EffectState, term: TermArrays) -> Array:
     shape = (effects.level.shape[0], markers.n_padded)
     start = jnp.sqrt(effects.level)[:, None] * noise.normal(key, shape, effects.coef.dtype)
     start = jnp.where(allowed_effects(term).T, start, 0.0)
-    missed = effects.coef - markers.predict(start) @ spectrum.vectors.T
+    missed = effects.coef - products(markers.predict(start), spectrum.vectors)
     return start + markers.project((missed / spectrum.values) @ spectrum.vectors)
 
 
