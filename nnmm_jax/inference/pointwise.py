@@ -30,11 +30,12 @@ def log_likelihood(state: State, data: ModelData, activation: Activation) -> Arr
     root = jnp.ones_like(residual) if data.trait.root is None else data.trait.root
     spread = shift = jnp.zeros_like(data.y_precision)
     if integrates_missing(activation) and data.incomplete_rows.shape[0]:
-        missing_w = jnp.where(data.observed, 0.0, state.node_coef[0][:, None])
-        layer = data.omics[0]
-        shift = jnp.sum(missing_w * layer.unweighted(state.node_residual), axis=0)
+        layer, w = data.omics[0], state.node_coef[0]
+        missing = (~data.observed).astype(w.dtype)
+        # Sums over nodes as products of a row with a matrix: several times as fast as sums.
+        shift = layer.unweighted(w @ (missing * state.node_residual))
         within = layer.unweighted(layer.unweighted(jnp.ones_like(data.y_precision)))
-        spread = within * (state.node_variance @ missing_w**2)
+        spread = within * ((w**2 * state.node_variance) @ missing)
 
     def total(values: Array) -> Array:
         return jnp.zeros(n, values.dtype).at[rows].add(values)

@@ -138,6 +138,7 @@ def sweep(
         state.trait,
         data.trait,
         fixed_elsewhere=bool(data.node_hyper or activation.parameters.priors),
+        sharing=list(zip(state.nodes, data.node_hyper, strict=True)),
     )
     found.append(more)
     state, _ = variances.kernel(keys["variances"], state._replace(trait=new), data)

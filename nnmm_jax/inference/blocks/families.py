@@ -5,7 +5,7 @@ One entry of :data:`FAMILIES` for each ``family`` of
 family asks here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
@@ -268,3 +268,21 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 def family_of(hyper: EffectHyper) -> Family:
     """The family of a set of effects."""
     return FAMILIES[hyper.family]
+
+
+def with_residual_terms(
+    squares: Array, count: Array, sets: Iterable[tuple[EffectState, EffectHyper]]
+) -> tuple[Array, Array]:
+    """Add what effects relative to the residual variance say about it (lasso).
+
+    Parameters
+    ----------
+    squares, count : (response,)
+        Sum and number of the squared deviations that the residual variance governs.
+    """
+    for effects, hyper in sets:
+        extra = family_of(hyper).residual_terms
+        if extra is not None:
+            more, how_many = extra(effects, hyper)
+            squares, count = squares + more, count + how_many
+    return squares, count

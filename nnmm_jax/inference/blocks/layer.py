@@ -1,16 +1,23 @@
 """Gibbs block of one layer's mixed model: marker terms one after the other, then random terms."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jax import Array, random
 
-from nnmm_jax.inference.arrays import LayerArrays
+from nnmm_jax.inference.arrays import EffectHyper, LayerArrays
 from nnmm_jax.inference.blocks.mixed_model import term_values, update_fixed, update_term
 from nnmm_jax.inference.blocks.random_terms import record_values, update_random
-from nnmm_jax.inference.state import LayerState
+from nnmm_jax.inference.state import EffectState, LayerState
 
 
 def kernel(
-    key: Array, state: LayerState, arrays: LayerArrays, *, fixed_elsewhere: bool = False
+    key: Array,
+    state: LayerState,
+    arrays: LayerArrays,
+    *,
+    fixed_elsewhere: bool = False,
+    sharing: Sequence[tuple[EffectState, EffectHyper]] = (),
 ) -> tuple[LayerState, dict[str, Array]]:
     """Update fixed effects and all terms of a layer once.
 
@@ -19,6 +26,8 @@ def kernel(
     fixed_elsewhere : bool
         Whether another block of the sweep updates the fixed effects too: they are not updated on
         their own then.
+    sharing : sequence of (effects, hyper)
+        Effects of nodes, whose variances may be relative to the residual's.
 
     Returns
     -------
@@ -26,7 +35,7 @@ def kernel(
     """
     info: dict[str, Array] = {}
     for number in range(len(arrays.terms)):
-        state = update_term(random.fold_in(key, number), state, arrays, number)
+        state = update_term(random.fold_in(key, number), state, arrays, number, sharing)
     key_random, key_fixed = random.split(random.fold_in(key, len(arrays.terms)))
     if arrays.random:
         state, info = update_random(key_random, state, arrays)

@@ -5,6 +5,7 @@ effects are, whichever comes first, so that confounding between the two (a batch
 family) does not slow the chain down.
 """
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import jax.numpy as jnp
@@ -12,14 +13,22 @@ import numpyro.distributions as dist
 from jax import Array, lax, random
 
 from nnmm_jax.inference import noise
-from nnmm_jax.inference.arrays import EffectHyper, LayerArrays, MarkerMatrix, Spectrum, TermArrays
+from nnmm_jax.inference.arrays import (
+    EffectHyper,
+    LayerArrays,
+    MarkerMatrix,
+    Spectrum,
+    TermArrays,
+    products,
+)
 from nnmm_jax.inference.blocks.effects import (
     OwnGram,
     coordinate_sweep,
     draw_sweep,
 )
-from nnmm_jax.inference.blocks.families import family_of
+from nnmm_jax.inference.blocks.families import family_of, with_residual_terms
 from nnmm_jax.inference.blocks.scale_move import scale_move
+from nnmm_jax.inference.blocks.variance_ratio import Ratio, ratio_move
 from nnmm_jax.inference.state import EffectState, LayerState
 
 T = TypeVar("T")
@@ -83,32 +92,80 @@ def marginal_fixed_system(
     return noise.GaussianSystem(precision, rhs)
 
 
+def variance_ratio(
+    state: LayerState,
+    arrays: LayerArrays,
+    number: int,
+    projected: Array,
+    sharing: Sequence[tuple[EffectState, EffectHyper]] = (),
+) -> Ratio:
+    """What the data say about the variances of a term and the residual, its values integrated out.
+
+    Parameters
+    ----------
+    number : int
+        Of the term, which has a spectrum.
+    projected : (response, rank)
+        Residual and values of the term, in the eigenvectors' coordinates.
+    sharing : sequence of (effects, hyper)
+        Other effects, outside this layer, whose variances may be relative to the residual's.
+    """
+    term, squares = arrays.terms[number], projected**2
+    assert term.spectrum is not None
+    response = state.residual + state.term_values[number]
+    # At most rounding errors are left where the eigenvectors span everything.
+    left = jnp.maximum(jnp.sum(response**2, axis=-1) - jnp.sum(squares, axis=-1), 0.0)
+    others = [
+        (effects, other.hyper)
+        for effects, other in zip(state.terms, arrays.terms, strict=True)
+        if other is not term
+    ]
+    count = jnp.full_like(state.variance, response.shape[-1])
+    outside, count = with_residual_terms(left, count, [*others, *sharing])
+    return Ratio(
+        term.spectrum.values, squares, outside, count, term.hyper, arrays.residual_hyper,
+        state.variance,
+    )  # fmt: skip
+
+
 def _draw_jointly(
     key: Array,
-    effects: EffectState,
-    response: Array,
-    var_e: Array,
+    state: LayerState,
     arrays: LayerArrays,
-    term: TermArrays,
-) -> tuple[Array, Array, Array]:
-    """Fixed effects without the markers, then all genetic values given the fixed effects.
+    number: int,
+    sharing: Sequence[tuple[EffectState, EffectHyper]],
+) -> tuple[LayerState, Array, Array, Array]:
+    """Variances without fixed effects and markers, then these, then all genetic values.
+
+    Fixed effects are drawn without the markers, all genetic values given the fixed effects.
 
     Returns
     -------
-    fixed effects in the design's basis, coefficients, residual
+    state with new variances, fixed effects in the design's basis, coefficients, residual
     """
+    term, effects = arrays.terms[number], state.terms[number]
     assert term.spectrum is not None
     assert term.spectrum_loadings is not None
-    key_fixed, key_coef = random.split(key)
-    projected = response @ term.spectrum.vectors.T
-    system = marginal_fixed_system(arrays, term, response, projected, var_e, effects.level)
+    key_fixed, key_coef, key_ratio = random.split(key, 3)
+    design = arrays.design
+    left = products(state.residual + state.term_values[number], term.spectrum.vectors)
+    level, var_e = effects.level, state.variance
+    if not term.hyper.known:
+        ratio = variance_ratio(state, arrays, number, left, sharing)
+        level, var_e = ratio_move(key_ratio, level, ratio)
+        effects = effects._replace(level=level)
+        state = state._replace(variance=var_e, terms=_replaced(state.terms, number, effects))
+    explained = state.fixed @ design.matrix
+    response = state.residual + explained + state.term_values[number]
+    projected = left + (state.fixed @ (design.matrix @ design.basis.T)) @ term.spectrum_loadings
+    system = marginal_fixed_system(arrays, term, response, projected, var_e, level)
     fixed = noise.draw_gaussian(key_fixed, system, after=response)
     # Projecting what is left of the response would be a second product with all eigenvectors.
     left = projected - fixed @ term.spectrum_loadings
-    conditional = joint_conditional(term.spectrum, left, var_e, effects.level)
+    conditional = joint_conditional(term.spectrum, left, var_e, level)
     coef = noise.draw_normal(key_coef, conditional)
-    residual = response - fixed @ arrays.design.basis - coef @ term.spectrum.vectors
-    return fixed, coef, residual
+    residual = response - fixed @ design.basis - coef @ term.spectrum.vectors
+    return state, fixed, coef, residual
 
 
 def allowed_effects(term: TermArrays) -> Array:
@@ -163,7 +220,7 @@ def _sweep(
         genotypes, loadings, old = markers.block(index), mine(term.loadings, 0), mine(coef)
         new = coordinate_sweep(
             lax.dynamic_index_in_dim(term.grams, index, keepdims=False),
-            residual @ genotypes.T - (seen if flat else taken * seen) @ loadings.T,
+            products(residual, genotypes) - (seen if flat else taken * seen) @ loadings.T,
             old,
             draws.part(index * size, size),
             None if flat else OwnGram(loadings @ loadings.T, 1.0 - taken[:, 0]),
@@ -205,24 +262,33 @@ def with_components(
     return effects._replace(own=family_of(hyper).draw_own(key, effects, var_e, hyper))
 
 
-def update_term(key: Array, state: LayerState, arrays: LayerArrays, number: int) -> LayerState:
+def update_term(
+    key: Array,
+    state: LayerState,
+    arrays: LayerArrays,
+    number: int,
+    sharing: Sequence[tuple[EffectState, EffectHyper]] = (),
+) -> LayerState:
     """Update fixed effects and the effects of one term, and the scale of the latter.
 
     Parameters
     ----------
     number : int
-        Of the term.
+        Of the term. With a spectrum, its variance and the residual's move before.
+    sharing : sequence of (effects, hyper)
+        As in :func:`variance_ratio`.
     """
     key_draw, key_scale, key_own = random.split(key, 3)
-    term, effects, var_e = arrays.terms[number], state.terms[number], state.variance
+    term = arrays.terms[number]
     without_fixed = state.residual + state.fixed @ arrays.design.matrix
     response = without_fixed + state.term_values[number]
     if term.spectrum is not None:
-        coordinates, coef, residual = _draw_jointly(
-            key_draw, effects, response, var_e, arrays, term
-        )
+        state, coordinates, coef, residual = _draw_jointly(key_draw, state, arrays, number, sharing)
     else:
-        coordinates, coef, residual = _sweep(key_draw, effects, without_fixed, var_e, arrays, term)
+        coordinates, coef, residual = _sweep(
+            key_draw, state.terms[number], without_fixed, state.variance, arrays, term
+        )
+    effects, var_e = state.terms[number], state.variance
     values = response - coordinates @ arrays.design.basis - residual
     effects = with_components(key_own, effects._replace(coef=coef), var_e, term.hyper)
     effects, values, residual = scale_move(key_scale, effects, values, residual, var_e, term.hyper)
@@ -267,7 +333,7 @@ def draw_effects(key: Array, effects: EffectState, term: TermArrays) -> Array:
     shape = (effects.level.shape[0], markers.n_padded)
     start = jnp.sqrt(effects.level)[:, None] * noise.normal(key, shape, effects.coef.dtype)
     start = jnp.where(allowed_effects(term).T, start, 0.0)
-    missed = effects.coef - markers.predict(start) @ spectrum.vectors.T
+    missed = effects.coef - products(markers.predict(start), spectrum.vectors)
     return start + markers.project((missed / spectrum.values) @ spectrum.vectors)
 
 

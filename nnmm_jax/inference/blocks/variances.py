@@ -13,7 +13,12 @@ from jax import Array, random
 
 from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import EffectHyper, LayerArrays, ModelData, ResidualHyper, TermArrays
-from nnmm_jax.inference.blocks.families import family_of, variance_conditional, weights_conditional
+from nnmm_jax.inference.blocks.families import (
+    family_of,
+    variance_conditional,
+    weights_conditional,
+    with_residual_terms,
+)
 from nnmm_jax.inference.blocks.mixed_model import allowed_effects
 from nnmm_jax.inference.blocks.random_terms import contrasts
 from nnmm_jax.inference.state import EffectState, LayerState, State
@@ -64,11 +69,7 @@ def residual_conditional(
     """
     squares = jnp.sum(residual**2, axis=-1)
     count = jnp.full(squares.shape, residual.shape[-1], squares.dtype)
-    for effects, one in sets:
-        extra = family_of(one).residual_terms
-        if extra is not None:
-            more, how_many = extra(effects, one)
-            squares, count = squares + more, count + how_many
+    squares, count = with_residual_terms(squares, count, sets)
     return variance_conditional(hyper.df, hyper.scale, squares, count)
 
 
