@@ -11,7 +11,8 @@ from nnmm_jax.errors import InputError
 from nnmm_jax.inference import variational_fit
 from nnmm_jax.inference.prepare import prepare
 from nnmm_jax.inference.sweep import count_non_finite
-from nnmm_jax.inference.variational import Family, _Prior, _Set, noise_like
+from nnmm_jax.inference.variational import Prior, _Set, noise_like
+from nnmm_jax.inference.variational_begin import begin
 from nnmm_jax.inference.variational_fit import fit_variational
 
 DRAWS = 40_000
@@ -24,7 +25,7 @@ def factors():
     rng = np.random.default_rng(3)
     vectors = np.linalg.qr(rng.normal(size=(4, 4)))[0][:2]
     phi = rng.dirichlet((2, 2, 2), size=4).T[:, None]
-    prior = _Prior(
+    prior = Prior(
         jnp.log(jnp.array([[0.5, 0.3, 0.2]])),
         jnp.array([0.4, 0.4, 1.5])[:, None, None] * jnp.ones((3, 1, 4)),
         jnp.array([0.0, 1.0, 1.0])[:, None, None],
@@ -86,10 +87,9 @@ def test_bound_is_the_mean_log_ratio_of_draws(dataset):
     """Of a linear network with every kind of hole, effects of markers in two components."""
     network = Network(fixed_omics="~ sex", fixed_trait="~ sex", node_prior="BayesA")
     prepared = prepare(dataset(), network)
-    family = Family(random.key(1), prepared.data, prepared.activation)
-    rng, start = np.random.default_rng(4), family.starts[0]
+    family, inputs, (start, *_) = begin(random.key(1), prepared.data, prepared.activation)
+    rng = np.random.default_rng(4)
     factors = jax.tree.map(lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape), start)
-    inputs = family.inputs(prepared.data)
 
     @jax.jit
     def both(key):
@@ -126,7 +126,7 @@ def test_optimum_is_the_ridge_solution(direct):
     assert fitted.converged
     (name,) = fitted.factors.sets
     one, term = fitted.factors.sets[name], prepared.data.trait.terms[0]
-    root = fitted.family.scales[name] * jnp.sqrt(term.spectrum.values)
+    root = fitted.inputs.scales[name] * jnp.sqrt(term.spectrum.values)
     unit = prepared.scaling.trait_sd
     mean = np.asarray((root * one.mean)[0] @ term.spectrum.vectors)[0] * unit
     kernel = centred @ centred.T * effect
@@ -152,8 +152,7 @@ def test_everything_a_mixed_model_can_ask_for(dataset):
         latent=1,
     )
     prepared = prepare(dataset(rich=True), network)
-    family = Family(random.key(1), prepared.data, prepared.activation)
-    inputs, start = family.inputs(prepared.data), family.starts[1]
+    family, inputs, (_, start) = begin(random.key(1), prepared.data, prepared.activation)
     drawn = jax.jit(family.draw)(random.key(3), start, inputs)
     assert np.isfinite(drawn.log_ratio)
     assert int(count_non_finite(drawn.state)) == 0
