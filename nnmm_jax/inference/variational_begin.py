@@ -55,7 +55,9 @@ class Beginning(NamedTuple):
     starts: tuple[Factors, ...]
 
 
-def begin(key: Array, data: ModelData, activation: Activation) -> Beginning:
+def begin(
+    key: Array, data: ModelData, activation: Activation, *, independent: bool = False
+) -> Beginning:
     """Return the family for a model, and where to start.
 
     Parameters
@@ -64,6 +66,8 @@ def begin(key: Array, data: ModelData, activation: Activation) -> Beginning:
         Of the start.
     data : ModelData
     activation : Activation
+    independent : bool
+        Whether effects of markers have independent factors: steps take half as long.
     """
     family = Family.of(data, activation)
     layers = (*data.omics, data.trait)
@@ -74,7 +78,7 @@ def begin(key: Array, data: ModelData, activation: Activation) -> Beginning:
         if term.mask is not None
     }
     vectors = {
-        term.name: singular_vectors(term)
+        term.name: _no_vectors(term) if independent else singular_vectors(term)
         for term in terms
         if term.mask is None and term.spectrum is None
     }
@@ -169,7 +173,7 @@ def singular_vectors(term: TermArrays) -> Array:
     markers = term.markers
     n_records, n_markers = markers.n_records, markers.n_markers
     if min(n_records, n_markers) * n_markers > _MOST_VECTORS or n_records > _MOST_RECORDS:
-        return jnp.zeros((0, n_markers), term.loadings.dtype)
+        return _no_vectors(term)
     identity = jnp.eye(markers.n_padded, dtype=term.loadings.dtype)
     dense = np.asarray(markers.predict(identity)[:n_markers], np.float64)
     if n_markers <= n_records:
@@ -180,6 +184,10 @@ def singular_vectors(term: TermArrays) -> Array:
         found = right.T @ dense.T / np.sqrt(np.maximum(values, TINY))[:, None]
     kept = values > _LEAST_VALUE * values[-1]
     return jnp.asarray(found[kept], term.loadings.dtype)
+
+
+def _no_vectors(term: TermArrays) -> Array:
+    return jnp.zeros((0, term.markers.n_markers), term.loadings.dtype)
 
 
 def _values_of(state: State, data: ModelData, activation: Activation) -> dict[str, Array]:

@@ -22,7 +22,7 @@ from nnmm_jax.inference.run_settings import RunSettings
 from nnmm_jax.inference.state import State
 from nnmm_jax.inference.sweep import SweepSettings, count_non_finite
 from nnmm_jax.inference.variational import Factors, Family, Inputs
-from nnmm_jax.inference.variational_fit import WINDOW, Fitted, fit_variational
+from nnmm_jax.inference.variational_fit import WINDOW, Fitted, fit_quickly, fit_variational
 from nnmm_jax.network.activations import Activation
 
 _DRAW, _WARM = 2**31 - 6, 2**31 - 7  # subkeys, beside those of the kernel
@@ -191,7 +191,7 @@ def variational_start(
 
     def change(states: State) -> State:
         began = time.perf_counter()
-        fitted = fit_variational(data, activation, seed=settings.seed, progress=settings.progress)
+        fitted = fit_quickly(data, activation, seed=settings.seed)
         keys = jnp.atleast_1d(chain_keys(settings.seed, settings.chains))
 
         draw = compiled_states(fitted.family)
