@@ -7,7 +7,7 @@ take the same time whatever the start was, so their time is the mean of both run
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from nnmm_jax.posterior.result import FitResult
 AVERAGED = 10  # sweeps, over which and over chains a quantity is averaged
 NEAR = 0.5  # posterior sds from the posterior mean, within which such an average has arrived
 ENOUGH = 400.0  # effective draws to wait for
+STEPS = 40  # into which a run is cut to find the warm-up that suits it
 LEAST_SAMPLES = 100
 
 
@@ -33,7 +34,7 @@ class Case(NamedTuple):
     """A network, and what is simulated for it beside sizes."""
 
     network: nm.Network
-    simulation: Mapping[str, float | str]
+    simulation: Mapping[str, float]
 
 
 _FEW = MappingProxyType({"causal_share": 0.005, "h2_omics": 0.8, "without_omics": 0.1})
@@ -83,8 +84,10 @@ class WarmStartSettings:
 
     def simulation(self, case: Case) -> nm.SimulationSettings:
         """Return what is simulated for a case."""
-        sizes = {"individuals": self.individuals, "markers": self.markers, "omics": self.omics}
-        return nm.SimulationSettings(**(sizes | dict(case.simulation)))
+        sizes = nm.SimulationSettings(
+            individuals=self.individuals, markers=self.markers, omics=self.omics
+        )
+        return replace(sizes, **case.simulation)
 
 
 def warm_start(
@@ -106,9 +109,10 @@ def warm_start(
         A row for each case and start: case; start; compilation and fit (seconds of the variational
         fit); sweep (seconds, of all chains); warmup (sweeps until every variance, heritability, pi
         and node effect has arrived, see :func:`sweeps_needed`); slowest (the quantity that
-        arrived last); ready (seconds until then, the fit included); ess (the smallest effective
-        size of these quantities after that); rate (effective draws a second of the whole run, the
-        fit included); enough (seconds to 400 effective draws, likewise).
+        arrived last); ready (seconds until then, the fit included); discarded (the warm-up that
+        suits the run, see :func:`best_warmup`); ess (the smallest effective size of these
+        quantities after that); rate (effective draws a second of the whole run, the fit included);
+        enough (seconds to 400 effective draws, likewise).
 
     Raises
     ------
@@ -158,35 +162,33 @@ def compare(results: Mapping[str, FitResult]) -> list[dict[str, object]]:
     """
     traces = {start: followed(one.posterior) for start, one in results.items()}
     # What is constant from one start may move from another.
-    names = set.intersection(*(set(one) for one in traces.values()))
+    names = sorted(set.intersection(*(set(one) for one in traces.values())))
     seconds = {start: one.run["seconds"] for start, one in results.items()}
-    sweep = np.mean(
-        [seconds[start]["sampling"] / one.posterior.sizes["draw"] for start, one in results.items()]
-    )
+    length = min(one.posterior.sizes["draw"] for one in results.values())
+    sweep = float(np.mean([one["sampling"] / length for one in seconds.values()]))
     rows: list[dict[str, object]] = []
-    for start in results:
+    for start, found in traces.items():
         needed = {
-            name: sweeps_needed(traces[start][name], [one[name] for one in traces.values()])
-            for name in sorted(names)
+            name: sweeps_needed(found[name], [one[name] for one in traces.values()])
+            for name in names
         }
-        slowest = max(needed, key=lambda name: needed[name])
+        slowest = max(names, key=lambda name: needed[name])
         fit = seconds[start].get("variational", 0.0)
-        length = next(iter(traces[start].values())).shape[1]
-        warmup = needed[slowest]
-        ess = min(effective(traces[start][name][:, warmup:]) for name in names)
-        left = length - warmup
+        discarded, ess = best_warmup(np.stack([found[name] for name in names], axis=-1))
+        wanted = discarded + (length - discarded) * ENOUGH / ess
         rows.append(
             {
                 "start": start,
                 "compilation": seconds[start].get("variational_compilation", 0.0),
                 "fit": fit,
                 "sweep": sweep,
-                "warmup": warmup,
+                "warmup": needed[slowest],
                 "slowest": slowest,
-                "ready": fit + warmup * sweep,
+                "ready": fit + needed[slowest] * sweep,
+                "discarded": discarded,
                 "ess": ess,
                 "rate": ess / (fit + length * sweep),
-                "enough": fit + (warmup + left * ENOUGH / ess) * sweep,
+                "enough": fit + wanted * sweep,
             }
         )
     return rows
@@ -231,7 +233,25 @@ def sweeps_needed(draws: np.ndarray, runs: Sequence[np.ndarray]) -> int:
     return int(np.argmax(near)) if near[: length // 2].any() else length // 2
 
 
-def effective(draws: np.ndarray) -> float:
-    """Effective size of draws (chain, draw) for the mean."""
-    one = xr.DataArray(draws[..., None], dims=("chain", "draw", "scalar"))
-    return float(arviz_compat.ess_bulk(one).values[0])
+def best_warmup(draws: np.ndarray) -> tuple[int, float]:
+    """Sweeps to discard for the most effective draws of a run, and how many those are.
+
+    In hindsight, so that neither start is judged by a warm-up that does not suit it: of multiples
+    of a fortieth of the run, up to its half.
+
+    Parameters
+    ----------
+    draws : (chain, sweep, quantity)
+        The effective size is the smallest of all quantities, for means.
+    """
+    length = draws.shape[1]
+    found = {
+        warmup: float(arviz_compat.ess_bulk(_named(draws[:, warmup:])).values.min())
+        for warmup in range(0, length // 2 + 1, max(1, length // STEPS))
+    }
+    best = max(found, key=lambda warmup: found[warmup])
+    return best, found[best]
+
+
+def _named(draws: np.ndarray) -> xr.DataArray:
+    return xr.DataArray(draws, dims=("chain", "draw", "scalar"))
