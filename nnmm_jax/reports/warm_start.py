@@ -9,7 +9,7 @@ take the same time whatever the start was, so their time is the mean of both run
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ class Case(NamedTuple):
     """A network, and what is simulated for it beside sizes."""
 
     network: nm.Network
-    simulation: Mapping[str, float]
+    simulation: Mapping[str, Any]
 
 
 _FEW = MappingProxyType({"causal_share": 0.005, "h2_omics": 0.8, "without_omics": 0.1})
