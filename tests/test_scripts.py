@@ -29,6 +29,7 @@ demo = load_script("demo")
 identifiability = load_script("identifiability")
 missing_grid = load_script("missing_grid")
 mixing = load_script("mixing")
+warm_start = load_script("warm_start")
 
 
 @pytest.fixture
@@ -415,12 +416,50 @@ def test_mixing__refuses_in_one_line(tmp_path, capsys, words, message):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("script", [identifiability, mixing])
+def test_warm_start_writes_and_prints_what_it_measured(tmp_path, capsys, monkeypatch):
+    asked = []
+
+    def measured(settings, names):
+        asked.append((settings.markers, names))
+        numbers = dict.fromkeys(warm_start.FORMATS, 12.25)
+        rows = [{"case": "RR-BLUP", "start": one, "slowest": "h2_trait"} for one in ("a", "b")]
+        return pd.DataFrame([row | numbers for row in rows])
+
+    monkeypatch.setattr("nnmm_jax.reports.warm_start.warm_start", measured)
+    out = tmp_path / "out"
+    assert warm_start.main(["--out", str(out), "--markers", "7", "--cases", "RR-BLUP;A"]) == 0
+    assert asked == [(7, ["RR-BLUP", "A"])]
+    assert pd.read_csv(out / "warm_start.csv")["enough"].tolist() == [12.25, 12.25]
+    printed = capsys.readouterr().out
+    assert printed.count("RR-BLUP") == 2
+    assert printed.splitlines()[-1].startswith(f"results: {out} (")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--cases", "RR-BLUP;lasso"], "cases: expected some of BayesC, few causal; "),
+        (["--samples", "10"], "samples must be at least 100"),
+        (["--chains", "0"], "chains"),
+    ],
+)
+def test_warm_start__refuses_in_one_line(tmp_path, capsys, words, message):
+    assert warm_start.main(["--out", str(tmp_path / "out"), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warm_start: error: ")
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("script", [identifiability, mixing, warm_start])
 def test_checks_of_the_sampler__refuse_an_existing_folder(tmp_path, capsys, script):
     assert script.main(["--out", str(tmp_path)]) == 2
     assert f"error: {tmp_path} exists" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["demo", "identifiability", "missing_grid", "mixing", "test"])
+NAMES = ["demo", "identifiability", "missing_grid", "mixing", "test", "warm_start"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_scripts_can_be_called(name):
     assert os.access(SCRIPTS / name, os.X_OK)

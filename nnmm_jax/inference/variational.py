@@ -23,7 +23,9 @@ The density is that of :mod:`nnmm_jax.network.joint`, everything on the internal
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -39,11 +41,10 @@ from numpyro.infer.util import log_density
 from numpyro.primitives import Messenger
 
 from nnmm_jax.inference.arrays import EffectHyper, ModelData, RandomArrays, TermArrays
-from nnmm_jax.inference.blocks.mixed_model import allowed_effects
 from nnmm_jax.inference.blocks.random_terms import contrasts
 from nnmm_jax.inference.prior_draw import state_of_sites
 from nnmm_jax.inference.start import start_state
-from nnmm_jax.inference.state import EffectState, State
+from nnmm_jax.inference.state import State
 from nnmm_jax.inference.sweep import refreshed
 from nnmm_jax.network.activations import Activation
 from nnmm_jax.network.joint import (
@@ -55,14 +56,7 @@ from nnmm_jax.network.joint import (
     weights_of,
 )
 
-_START_SD = 0.1  # of a site on the real line
-_START_EFFECT_SD = 0.3  # of an effect, relative to its prior's
-_FEW_ZEROS = 4.0  # by which a start without zeros lowers their log probabilities
-_START_SHRINK = -2.0  # logit of c
-# Markers or records above which effects are taken for independent: too large to decompose.
-_MOST_VECTORS, _MOST_RECORDS = 2**27, 5000
-_LEAST_VALUE = 1e-6  # relative eigenvalue that counts as more than none
-_TINY = 1e-20  # of a variance, whose square root needs a derivative
+TINY = 1e-20  # of a variance, whose square root needs a derivative
 
 
 class EffectFactors(NamedTuple):
@@ -106,10 +100,23 @@ class Noise(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What is not to be a constant of compiled programs: data, and V of every set that has one."""
+    """What is not to be a constant of compiled programs.
+
+    Attributes
+    ----------
+    data : ModelData
+    vectors : dict of (rank, effect)
+        V of every set of effects that has one.
+    scales : dict of (component, response, 1)
+        Units of the slabs of every set.
+    allowed : dict of (response, effect)
+        Which effects there are, of sets where some are not.
+    """
 
     data: ModelData
     vectors: dict[str, Array]
+    scales: dict[str, Array]
+    allowed: dict[str, Array]
 
 
 class Drawn(NamedTuple):
@@ -143,7 +150,7 @@ def noise_like(key: Array, factors: Factors) -> Noise:
     return Noise(sets, sites)
 
 
-class _Prior(NamedTuple):
+class Prior(NamedTuple):
     """Prior of a set of effects given what governs it."""
 
     log_weights: Array  # (response, component)
@@ -151,14 +158,15 @@ class _Prior(NamedTuple):
     counts: Array  # (component, 1, 1): 0 of a spike, else 1
 
 
-def _prior(name: str, n_effects: int, hyper: EffectHyper, var_e: Array) -> _Prior:
+def prior_of(name: str, n_effects: int, hyper: EffectHyper, var_e: Array) -> Prior:
+    """Sample what governs a set of effects, and return their prior given it."""
     level, weights = level_of(name, hyper), weights_of(name, hyper)
     one = jnp.ones((level.shape[0], n_effects), level.dtype)
     variance = SLAB_VARIANCES[hyper.family](name, level, one, var_e, hyper)
     slabs = (hyper.slabs[0], *hyper.slabs) if hyper.spike else hyper.slabs
     multipliers = jnp.asarray(slabs, variance.dtype)[:, None, None]
     counts = jnp.ones_like(multipliers).at[0].set(0.0 if hyper.spike else 1.0)
-    return _Prior(jnp.log(weights), multipliers * variance, counts)
+    return Prior(jnp.log(weights), multipliers * variance, counts)
 
 
 class _Set(NamedTuple):
@@ -184,20 +192,20 @@ class _Set(NamedTuple):
         along = noise @ self.vectors.T
         return noise - (along * (1.0 - jnp.sqrt(self.kept))) @ self.vectors
 
-    def moment_matched(self, prior: _Prior, noise: Array) -> Array:
+    def moment_matched(self, prior: Prior, noise: Array) -> Array:
         """Normal effects (response, effect) of the same means and covariances."""
         phi = jnp.exp(self.log_phi)
         mean, sd = prior.counts * self.mean, prior.counts * self.sd
         centre, common = jnp.sum(phi * mean, axis=0), jnp.sum(phi * sd, axis=0)
         own = jnp.sum(phi * ((mean - centre) ** 2 + self.share * (sd - common) ** 2), axis=0)
-        return centre + common * self.correlated(noise[0]) + jnp.sqrt(own + _TINY) * noise[1]
+        return centre + common * self.correlated(noise[0]) + jnp.sqrt(own + TINY) * noise[1]
 
     @property
     def share(self) -> Array:
         """Variances (response, effect) of e."""
         return 1.0 - (1.0 - self.kept) @ self.vectors**2
 
-    def divergence(self, prior: _Prior) -> tuple[Array, Array]:
+    def divergence(self, prior: Prior) -> tuple[Array, Array]:
         """Divergence from the prior: by effect (response, effect), and of e's covariance."""
         phi = jnp.exp(self.log_phi)
         log_weights = jnp.moveaxis(prior.log_weights, -1, 0)[..., None]
@@ -206,7 +214,7 @@ class _Set(NamedTuple):
         by_effect = jnp.sum(phi * (self.log_phi - log_weights + of_slab), axis=0)
         return by_effect, -0.5 * jnp.sum(jnp.log(self.kept))
 
-    def draw(self, key: Array, prior: _Prior, noise: Array) -> tuple[Array, Array, Array]:
+    def draw(self, key: Array, prior: Prior, noise: Array) -> tuple[Array, Array, Array]:
         """Draw components and slabs (response, effect).
 
         The last is the log of prior over factors, (response, effect) without the factors'
@@ -227,14 +235,14 @@ class _Set(NamedTuple):
 
 
 # Effects (response, effect) of a set: (name, prior, hyper) -> effects.
-_Sampled = Callable[[str, _Prior, EffectHyper], Array]
+_Sampled = Callable[[str, Prior, EffectHyper], Array]
 
 
-def _parts(sampled: _Sampled) -> Parts:
+def parts_of(sampled: _Sampled) -> Parts:
     """How effects are sampled, given what one set of them is."""
 
     def effects(name: str, n_effects: int, hyper: EffectHyper, var_e: Array) -> Array:
-        return sampled(name, _prior(name, n_effects, hyper, var_e), hyper)
+        return sampled(name, prior_of(name, n_effects, hyper, var_e), hyper)
 
     def term(one: TermArrays, var_e: Array) -> Array:
         if one.spectrum is None:
@@ -292,140 +300,98 @@ class _Guided(Messenger):
         self.log_q = self.log_q + jnp.sum(log_q) - jnp.sum(jacobian)
 
 
-class _Starting(Messenger):
-    """Notes the factors of every site that is not a set of effects, around known values."""
-
-    def __init__(self, fn: Callable[..., None], values: dict[str, Array], known: set[str]) -> None:
-        super().__init__(fn)
-        self._values, self._known = values, known
-        self.found: dict[str, SiteFactors] = {}
-
-    def process_message(self, msg: dict[str, Any]) -> None:
-        """Set the value of a site, and note it."""
-        if msg["type"] != "sample" or msg["is_observed"]:
-            return
-        transform = biject_to(msg["fn"].support)
-        value = self._values.get(msg["name"])
-        value = jnp.zeros(msg["fn"].shape()) if value is None else value
-        x = jnp.asarray(transform.inv(value))
-        sd = 1.0 if msg["name"] in self._known else _START_SD
-        self.found[msg["name"]] = SiteFactors(x, jnp.full_like(x, np.log(sd)))
-        msg["value"] = value
-
-
-class Family:
-    """The family for one model: what it needs beside its parameters.
-
-    Parameters
-    ----------
-    key : Array
-        Of the start.
-    data : ModelData
-        Methods are given it again, so that compiled programs do not hold genotypes.
-    activation : Activation
+@dataclass(frozen=True)
+class Mask:
+    """Booleans of any shape that programs are compiled for: equal ones are equal.
 
     Attributes
     ----------
-    starts : tuple of Factors
-        Where to start: with the prior's share of zero effects and, where effects of markers may be
-        zero, with nearly none. The bound has an optimum near each; the higher is the better.
-    scales : dict of (component, response, 1)
-        Units of the slabs of every set.
+    shape : tuple of int
+    packed : bytes
+
+    Examples
+    --------
+    >>> Mask.of(np.array([True, False])) == Mask.of(np.array([True, False]))
+    True
     """
 
-    def __init__(self, key: Array, data: ModelData, activation: Activation) -> None:
-        self.activation = activation
-        self._observed: Any = np.asarray(data.observed)  # indices must be known to the compiler
-        self._missing = np.nonzero(~self._observed)
+    shape: tuple[int, ...]
+    packed: bytes
+
+    @classmethod
+    def of(cls, values: Any) -> "Mask":
+        """Take an array of booleans."""
+        found = np.asarray(values, bool)
+        return cls(found.shape, np.packbits(found).tobytes())
+
+    @property
+    def values(self) -> np.ndarray:
+        """The booleans."""
+        bits = np.frombuffer(self.packed, np.uint8)
+        return np.unpackbits(bits, count=math.prod(self.shape)).astype(bool).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Family:
+    """The family for one model: what programs are compiled for. Equal ones share their programs.
+
+    Attributes
+    ----------
+    activation : Activation
+    observed : Mask
+        Of the middle layer (node, individual): indices must be known to the compiler.
+    held : tuple of (str, Mask)
+        Sites of residual variances of which some are known, and which those are.
+    """
+
+    activation: Activation
+    observed: Mask
+    held: tuple[tuple[str, Mask], ...]
+
+    @classmethod
+    def of(cls, data: ModelData, activation: Activation) -> "Family":
+        """Return the family for a model."""
         layers = (*data.omics, data.trait)
-        self._held = {
-            f"{site}{one.suffix}": np.asarray(one.residual_hyper.fixed)
+        held = tuple(
+            (f"{site}{one.suffix}", Mask.of(one.residual_hyper.fixed))
             for site, one in zip((*["var_e"] * len(data.omics), "var_y"), layers, strict=True)
             if bool(jnp.any(one.residual_hyper.fixed))
-        }
-        self._allowed = {
-            term.name: allowed_effects(term).T[:, : term.markers.n_markers]
-            for one in layers
-            for term in one.terms
-            if term.mask is not None
-        }
-        self._vectors = {
-            term.name: singular_vectors(term)
-            for one in layers
-            for term in one.terms
-            if term.mask is None and term.spectrum is None
-        }
-        start, self.scales = jax.jit(self._start)(key, data)
-        # Effects of nodes are too few to have two optima.
-        spiked = [
-            name
-            for name in start.sets
-            if f"weights_{name}" in start.sites and not name.startswith("node")
-        ]
-        self.starts = (start, _without_zeros(start, spiked)) if spiked else (start,)
+        )
+        return cls(activation, Mask.of(data.observed), held)
 
-    def _model(self, data: ModelData, parts: Parts) -> None:
-        known = dataclasses.replace(data, observed=self._observed)
+    def model(self, data: ModelData, parts: Parts) -> None:
+        """State the joint density, missing omics as noise around what predicts them."""
+        known: Any = self.observed.values
         with handlers.reparam(config={"z_missing": LocScaleReparam(0.0)}):
-            model(known, self.activation, parts)
+            model(dataclasses.replace(data, observed=known), self.activation, parts)
 
-    def _start(self, key: Array, data: ModelData) -> tuple[Factors, dict[str, Array]]:
-        key_state, key_nodes = random.split(key)
-        sets: dict[str, EffectFactors] = {}
-        scales: dict[str, Array] = {}
+    def _guided(self, factors: Factors, noise: Noise) -> "_Guided":
+        held = {name: mask.values for name, mask in self.held}
+        return _Guided(self.model, factors.sites, noise.sites, held)
 
-        def note(name: str, prior: _Prior, hyper: EffectHyper) -> Array:
-            shape, dtype = prior.variances.shape, prior.variances.dtype
-            scales[name] = jnp.sqrt(jnp.mean(prior.variances, axis=-1, keepdims=True))
-            weights = prior.log_weights[:, None, :]
-            mean = jnp.zeros(shape, dtype)
-            if name.split("_")[0] == "node":  # latent nodes at zero would stay there
-                mean = mean + 0.5 * random.normal(key_nodes, shape, dtype)
-            log_sd = jnp.log(jnp.where(prior.counts > 0, _START_EFFECT_SD, 1.0))
-            rank = self._vectors[name].shape[0] if name in self._vectors else 0
-            sets[name] = EffectFactors(
-                jnp.broadcast_to(weights, (*shape[1:], weights.shape[-1])),
-                mean * prior.counts,
-                jnp.broadcast_to(log_sd, shape).astype(dtype),
-                jnp.full((shape[1], rank), _START_SHRINK, dtype),
-            )
-            return jnp.zeros(shape[1:], dtype)
-
-        values = _values_of(start_state(key_state, data, self.activation), data, self.activation)
-        starting = _Starting(self._model, values, {"z_missing_decentered"})
-        handlers.seed(starting, key_state)(data, _parts(note))
-        sites = dict(starting.found)
-        for name, held in self._held.items():
-            sites[name] = sites[name]._replace(mean=jnp.where(held, 0.0, sites[name].mean))
-        return Factors(sets, sites), scales
-
-    def _set(self, name: str, factors: Factors, vectors: dict[str, Array], prior: _Prior) -> _Set:
-        one, scale = factors.sets[name], self.scales[name]
+    def _set(self, name: str, factors: Factors, inputs: Inputs, prior: Prior) -> _Set:
+        one, scale = factors.sets[name], inputs.scales[name]
         return _Set(
             jnp.moveaxis(jax.nn.log_softmax(one.logits), -1, 0),
             prior.counts * scale * one.mean,
             jnp.where(prior.counts > 0, scale * jnp.exp(one.log_sd), jnp.sqrt(prior.variances)),
             jax.nn.sigmoid(-one.shrink),
-            vectors.get(name, jnp.zeros((0, one.mean.shape[-1]), one.mean.dtype)),
+            inputs.vectors.get(name, jnp.zeros((0, one.mean.shape[-1]), one.mean.dtype)),
         )
-
-    def inputs(self, data: ModelData) -> Inputs:
-        """What compiled programs are given beside the factors."""
-        return Inputs(data, self._vectors)
 
     def bound(self, factors: Factors, noise: Noise, inputs: Inputs) -> Array:
         """Unbiased estimate of the evidence lower bound, up to a constant."""
 
-        def sampled(name: str, prior: _Prior, hyper: EffectHyper) -> Array:
-            of_set = self._set(name, factors, inputs.vectors, prior)
+        def sampled(name: str, prior: Prior, hyper: EffectHyper) -> Array:
+            of_set = self._set(name, factors, inputs, prior)
             divergence, whole = of_set.divergence(prior)
-            if name in self._allowed:
-                divergence = jnp.where(self._allowed[name], divergence, 0.0)
+            if name in inputs.allowed:
+                divergence = jnp.where(inputs.allowed[name], divergence, 0.0)
             numpyro.factor(f"divergence_{name}", -jnp.sum(divergence) - whole)
             return of_set.moment_matched(prior, noise.sets[name])
 
-        guided = _Guided(self._model, factors.sites, noise.sites, self._held)
-        log_joint, _ = log_density(guided, (inputs.data, _parts(sampled)), {}, {})
+        guided = self._guided(factors, noise)
+        log_joint, _ = log_density(guided, (inputs.data, parts_of(sampled)), {}, {})
         return log_joint - guided.log_q
 
     def draw(self, key: Array, factors: Factors, inputs: Inputs) -> Drawn:
@@ -434,12 +400,12 @@ class Family:
         key_noise, key_sets, key_start = random.split(key, 3)
         noise = noise_like(key_noise, factors)
 
-        def sampled(name: str, prior: _Prior, hyper: EffectHyper) -> Array:
-            of_set = self._set(name, factors, inputs.vectors, prior)
+        def sampled(name: str, prior: Prior, hyper: EffectHyper) -> Array:
+            of_set = self._set(name, factors, inputs, prior)
             key_set = random.fold_in(key_sets, sorted(factors.sets).index(name))
             component, slab, log_ratio = of_set.draw(key_set, prior, noise.sets[name])
-            if name in self._allowed:
-                log_ratio = jnp.where(self._allowed[name], log_ratio, 0.0)
+            if name in inputs.allowed:
+                log_ratio = jnp.where(inputs.allowed[name], log_ratio, 0.0)
             whole = 0.5 * jnp.sum(jnp.log(of_set.kept))
             numpyro.factor(f"ratio_{name}", jnp.sum(log_ratio) + whole)
             if hyper.spike:
@@ -447,80 +413,12 @@ class Family:
             slab = numpyro.deterministic(f"slab_{name}", slab)
             return jnp.where(component > 0, slab, 0.0) if hyper.spike else slab
 
-        guided = _Guided(self._model, factors.sites, noise.sites, self._held)
-        log_joint, sites = log_density(guided, (data, _parts(sampled)), {}, {})
+        guided = self._guided(factors, noise)
+        log_joint, sites = log_density(guided, (data, parts_of(sampled)), {}, {})
         values = {name: site.get("value") for name, site in sites.items()}
         z = data.z_start
         if data.omics:
-            z = z.at[self._missing].set(values["z_missing"])
+            z = z.at[np.nonzero(~self.observed.values)].set(values["z_missing"])
         start = start_state(key_start, data, self.activation)
         state = state_of_sites(values | {"z": z}, start, data, self.activation)
         return Drawn(refreshed(state, data, self.activation), log_joint - guided.log_q)
-
-
-def _without_zeros(start: Factors, spiked: list[str]) -> Factors:
-    """Take most of the probability from the spikes of some sets."""
-    sets, sites = dict(start.sets), dict(start.sites)
-    simplex = biject_to(dist.constraints.simplex)
-    for name in spiked:
-        one, site = sets[name], f"weights_{name}"
-        sets[name] = one._replace(logits=one.logits.at[..., 0].add(-_FEW_ZEROS))
-        weights = simplex(sites[site].mean)
-        weights = weights.at[..., 0].multiply(np.exp(-_FEW_ZEROS))
-        weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
-        sites[site] = sites[site]._replace(mean=simplex.inv(weights))
-    return Factors(sets, sites)
-
-
-def singular_vectors(term: TermArrays) -> Array:
-    """Right singular vectors (rank, marker) of a term's genotypes; none where they are too large.
-
-    Parameters
-    ----------
-    term : TermArrays
-        Of markers.
-    """
-    markers = term.markers
-    n_records, n_markers = markers.n_records, markers.n_markers
-    if min(n_records, n_markers) * n_markers > _MOST_VECTORS or n_records > _MOST_RECORDS:
-        return jnp.zeros((0, n_markers), term.loadings.dtype)
-    identity = jnp.eye(markers.n_padded, dtype=term.loadings.dtype)
-    dense = np.asarray(markers.predict(identity)[:n_markers], np.float64)
-    if n_markers <= n_records:
-        values, left = np.linalg.eigh(dense @ dense.T)
-        found = left.T
-    else:
-        values, right = np.linalg.eigh(dense.T @ dense)
-        found = right.T @ dense.T / np.sqrt(np.maximum(values, _TINY))[:, None]
-    kept = values > _LEAST_VALUE * values[-1]
-    return jnp.asarray(found[kept], term.loadings.dtype)
-
-
-def _values_of(state: State, data: ModelData, activation: Activation) -> dict[str, Array]:
-    """Values of sites at a starting state: of what governs effects, and of residuals."""
-    found: dict[str, Array] = {}
-
-    def add(name: str, effects: EffectState, hyper: EffectHyper, n_effects: int) -> None:
-        found[f"level_{name}"] = effects.level
-        found[f"weights_{name}"] = effects.weights
-        if hyper.own_variances:
-            start = effects.level if hyper.family == "own" else 2.0 / effects.level
-            shape = (effects.level.shape[0], n_effects)
-            found[f"own_{name}"] = jnp.broadcast_to(start[:, None], shape)
-
-    for layer, arrays in (
-        *zip(state.omics, data.omics, strict=True),
-        (state.trait, data.trait),
-    ):
-        site = "var_y" if arrays is data.trait else "var_e"
-        found[f"{site}{arrays.suffix}"] = layer.variance
-        for effects, term in zip(layer.terms, arrays.terms, strict=True):
-            add(term.name, effects, term.hyper, term.markers.n_markers)
-        for effects, group in zip(layer.random, arrays.random, strict=True):
-            found[f"level_{group.name}"] = effects.level
-    for effects, hyper, block in zip(state.nodes, data.node_hyper, data.omics, strict=False):
-        add(f"node{block.suffix}", effects, hyper, block.n_responses)
-    if state.theta is not None:
-        theta = activation.parameters.constrain(state.theta)
-        found |= {f"theta_{name}": value for name, value in theta.items()}
-    return found

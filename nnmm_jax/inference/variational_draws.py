@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax, random
+from jax.stages import Wrapped
 from tqdm.auto import tqdm
 
 from nnmm_jax.inference.arrays import ModelData
@@ -18,9 +20,9 @@ from nnmm_jax.inference.kernel import KernelState, NNMMKernel
 from nnmm_jax.inference.run import RunOutput, chain_keys, sweep_settings
 from nnmm_jax.inference.run_settings import RunSettings
 from nnmm_jax.inference.state import State
-from nnmm_jax.inference.sweep import count_non_finite
-from nnmm_jax.inference.variational import Factors, Inputs
-from nnmm_jax.inference.variational_fit import WINDOW, Fitted, fit_variational
+from nnmm_jax.inference.sweep import SweepSettings, count_non_finite
+from nnmm_jax.inference.variational import Factors, Family, Inputs
+from nnmm_jax.inference.variational_fit import WINDOW, Fitted, fit_quickly, fit_variational
 from nnmm_jax.network.activations import Activation
 
 _DRAW, _WARM = 2**31 - 6, 2**31 - 7  # subkeys, beside those of the kernel
@@ -32,12 +34,12 @@ class IndependentKernel(NNMMKernel):
     Parameters
     ----------
     settings : SweepSettings
-    fitted : Fitted
+    family : Family
     """
 
-    def __init__(self, settings: Any, fitted: Fitted) -> None:
+    def __init__(self, settings: SweepSettings, family: Family) -> None:
         super().__init__(settings)
-        self._family = fitted.family
+        self._family = family
 
     def _stats(self, key: Array, chain: State, data: ModelData) -> dict[str, Array]:
         return {"non_finite": count_non_finite(chain), "log_ratio": jnp.zeros((), data.y.dtype)}
@@ -58,6 +60,42 @@ class IndependentKernel(NNMMKernel):
         draw, sums = self._keep(keys, chain, inputs.data, state.sums, t)
         new = KernelState(state.i + 1, state.rng_key, chain, draw, stats, sums)
         return new, {"draw": draw, "stats": stats}
+
+
+@lru_cache(maxsize=16)
+def compiled_draws(sweep: SweepSettings, family: Family, size: int) -> tuple[Wrapped, Wrapped]:
+    """Return the start, ``(keys, data) -> state``, and a piece of so many draws of every chain.
+
+    The piece is ``(state, factors, inputs) -> (state, kept)``. Both are the same for equal
+    families, as :func:`nnmm_jax.inference.variational_fit.compiled_steps`.
+    """
+    kernel = IndependentKernel(sweep, family)
+
+    def start(keys: Array, data: ModelData) -> KernelState:
+        state: KernelState = kernel.init(keys, 0, None, (data,), {})
+        return state
+
+    def piece(state: KernelState, factors: Factors, inputs: Inputs) -> Any:
+        state, kept = lax.scan(
+            lambda at, _: kernel.advance(at, factors, inputs), state, None, length=size
+        )
+        return state, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), kept)
+
+    return jax.jit(start), jax.jit(piece)
+
+
+@lru_cache(maxsize=16)
+def compiled_states(family: Family) -> Wrapped:
+    """Return ``(keys, factors, inputs) -> states``, one for every key."""
+
+    def draw(keys: Array, factors: Factors, inputs: Inputs) -> State:
+        def one(key: Array) -> State:
+            drawn: State = family.draw(random.fold_in(key, _WARM), factors, inputs).state
+            return drawn
+
+        return jax.vmap(one)(keys)
+
+    return jax.jit(draw)
 
 
 def draw_variational(
@@ -81,22 +119,9 @@ def draw_variational(
     keep_compiled()
     began = time.perf_counter()
     size = max(one for one in range(1, 26) if settings.samples % one == 0)
-    kernel = IndependentKernel(sweep_settings(activation, settings), fitted)
+    start, piece = compiled_draws(sweep_settings(activation, settings), fitted.family, size)
     keys = jnp.atleast_1d(chain_keys(settings.seed, settings.chains))
-
-    @jax.jit
-    def start(data: ModelData) -> KernelState:
-        state: KernelState = kernel.init(keys, 0, None, (data,), {})
-        return state
-
-    @jax.jit
-    def piece(state: KernelState, factors: Factors, inputs: Inputs) -> Any:
-        state, kept = lax.scan(
-            lambda at, _: kernel.advance(at, factors, inputs), state, None, length=size
-        )
-        return state, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), kept)
-
-    state = start(data)
+    state = start(keys, data)
     sink, snapshots = MemoryDraws(), Snapshots(data, settings.chains)
     pieces = settings.samples // size
     sink.expect(settings.samples)
@@ -106,7 +131,7 @@ def draw_variational(
     )
     with bar:
         for number in range(1, pieces + 1):
-            state, collected = piece(state, fitted.factors, fitted.family.inputs(data))
+            state, collected = piece(state, fitted.factors, fitted.inputs)
             sink.append(collected)
             one = state if settings.chains > 1 else jax.tree.map(lambda leaf: leaf[0], state)
             snapshots.offer(one, number * size - 1)
@@ -166,19 +191,11 @@ def variational_start(
 
     def change(states: State) -> State:
         began = time.perf_counter()
-        fitted = fit_variational(data, activation, seed=settings.seed, progress=settings.progress)
+        fitted = fit_quickly(data, activation, seed=settings.seed)
         keys = jnp.atleast_1d(chain_keys(settings.seed, settings.chains))
 
-        @jax.jit
-        def draw(factors: Factors, inputs: Inputs) -> State:
-            def one(key: Array) -> State:
-                key = random.fold_in(key, _WARM)
-                drawn: State = fitted.family.draw(key, factors, inputs).state
-                return drawn
-
-            return jax.vmap(one)(keys)
-
-        drawn = jax.block_until_ready(draw(fitted.factors, fitted.family.inputs(data)))
+        draw = compiled_states(fitted.family)
+        drawn = jax.block_until_ready(draw(keys, fitted.factors, fitted.inputs))
         if settings.chains == 1:
             drawn = jax.tree.map(lambda leaf: leaf[0], drawn)
         seconds["variational"] = fitted.seconds["optimisation"]

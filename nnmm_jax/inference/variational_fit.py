@@ -1,14 +1,19 @@
 """Fit the variational family: Adam (Kingma & Ba 2015) by optax on the evidence lower bound.
 
 Each step uses noise and its negative: what is odd in the noise cancels (antithetic variates). The
-rate stays until the bound stops rising, and then falls to nearly zero, which averages over steps.
-Of several starts the one that ends at the highest bound is taken.
+rate stays until the bound stops rising; what is left then is mostly the noise of the steps. Of
+several starts the one with the highest bound goes on, while the rate falls to nearly zero, which
+averages over steps.
+
+Where chains start from it, the fit need not be good: from there to the posterior they take a few
+dozen sweeps. :func:`fit_quickly` takes a fixed number of steps, each of a single noise, with
+independent factors, and only from the prior's share of zero effects: a start without zeros may end
+at an optimum with far too many effects, which chains leave slowly.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,19 +21,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array, lax, random
+from jax.stages import Wrapped
 from tqdm.auto import tqdm
 
 from nnmm_jax.errors import InputError
 from nnmm_jax.inference.arrays import ModelData
 from nnmm_jax.inference.compile_cache import keep_compiled
 from nnmm_jax.inference.variational import Factors, Family, Inputs, noise_like
+from nnmm_jax.inference.variational_begin import begin
 from nnmm_jax.network.activations import Activation
 
-RATE, LAST_RATE = 0.05, 0.0005
-WINDOW = 250  # steps, in one compiled piece, over which the bound is averaged
+RATE, LAST_RATE = 0.1, 0.001
+WINDOW = 100  # steps, in one compiled piece, over which the bound is averaged
 TOLERANCE = 1e-4  # relative rise of the bound from window to window that counts as none
-MOST_WINDOWS = 40  # at the first rate: 10,000 steps
+MOST_WINDOWS = 100  # at the first rate, from every start: 10,000 steps
 SETTLING = 4  # windows in which the rate falls
+# Of a fit to start chains from; the rate stays for the first half.
+QUICK_STEPS, QUICK_RATE, QUICK_LAST_RATE = 200, 0.2, 0.01
 _KEPT_POINTS = 200  # of the trace
 _OPTIMIZER = optax.chain(optax.scale_by_adam(b1=0.9, b2=0.99), optax.clip(3.0))
 
@@ -40,6 +49,7 @@ class Fitted:
     Attributes
     ----------
     family : Family
+    inputs : Inputs
     factors : Factors
     bound : (step,)
         Estimates of the evidence lower bound, up to a constant, of every step.
@@ -50,6 +60,7 @@ class Fitted:
     """
 
     family: Family
+    inputs: Inputs
     factors: Factors
     bound: np.ndarray
     converged: bool
@@ -70,24 +81,43 @@ class _Position(NamedTuple):
 
 
 class _End(NamedTuple):
-    """Where one start has led."""
+    """Where a start has led."""
 
-    factors: Factors
-    bound: np.ndarray
+    position: _Position
+    found: list[np.ndarray]  # of the bound, by window
     converged: bool
 
+    @property
+    def height(self) -> float:
+        return float(self.found[-1].mean())
 
-# One window of steps: (position, key, rates) -> (position, bounds).
-_Window = Callable[[_Position, Array, Array], tuple[_Position, Array]]
+
+@lru_cache(maxsize=16)
+def compiled_steps(family: Family, *, paired: bool = True) -> Wrapped:
+    """Return ``(position, keys, rates, inputs) -> (position, bounds)``: a step for every key.
+
+    The same for equal families: further fits in a process compile nothing anew where shapes agree.
+    """
+
+    def steps(position: _Position, keys: Array, rates: Array, inputs: Inputs) -> Any:
+        return lax.scan(partial(_step, family, paired, inputs), position, (keys, rates))
+
+    return jax.jit(steps)
 
 
 def _step(
-    family: Family, inputs: Inputs, position: _Position, given: tuple[Array, Array]
+    family: Family,
+    paired: bool,
+    inputs: Inputs,
+    position: _Position,
+    given: tuple[Array, Array],
 ) -> tuple[_Position, Array]:
     key, rate = given
 
     def loss(factors: Factors) -> Array:
         noise = noise_like(key, factors)
+        if not paired:
+            return -family.bound(factors, noise, inputs)
         both = jax.tree.map(lambda one: jnp.stack([one, -one]), noise)
         bounds = jax.vmap(lambda one: family.bound(factors, one, inputs))(both)
         return -jnp.mean(bounds)
@@ -119,62 +149,75 @@ def fit_variational(
     keep_compiled()
     began = time.perf_counter()
     key = random.key(seed)
-    family = Family(random.fold_in(key, 0), data, activation)
-    inputs = family.inputs(data)
-
-    @jax.jit
-    def steps(position: _Position, key: Array, rates: Array, inputs: Inputs) -> Any:
-        keys = random.split(key, WINDOW)
-        return lax.scan(partial(_step, family, inputs), position, (keys, rates))
-
-    first = _at(family.starts[0])
+    family, inputs, starts = begin(random.fold_in(key, 0), data, activation)
+    steps = compiled_steps(family)
     rates = jnp.full(WINDOW, RATE, data.y.dtype)
-    compiled = steps.lower(first, key, rates, inputs).compile()
+    steps.lower(_at(starts[0]), random.split(key, WINDOW), rates, inputs).compile()
     seconds = {"compilation": time.perf_counter() - began}
+    total = MOST_WINDOWS * WINDOW
+    bar = tqdm(total=total, disable=not progress, unit="step", desc="variational fit")
 
-    def window(position: _Position, key: Array, rates: Array) -> tuple[_Position, Array]:
-        result: tuple[_Position, Array] = compiled(position, key, rates, inputs)
-        return result
+    def advance(end: _End, key: Array, rates: Array) -> _End:
+        keys = random.split(random.fold_in(key, len(end.found)), WINDOW)
+        position, bounds = steps(end.position, keys, rates, inputs)
+        found = [*end.found, np.asarray(bounds, np.float64)]
+        _check(found)
+        bar.set_postfix(elbo=f"{found[-1].mean():.1f}", refresh=False)
+        bar.update(WINDOW)
+        return _End(position, found, _stopped_rising(found))
 
-    ends = [
-        _climb(window, _at(start), random.fold_in(key, 1 + number), rates, progress=progress)
-        for number, start in enumerate(family.starts)
-    ]
-    best = max(ends, key=lambda end: float(end.bound[-WINDOW:].mean()))
+    with bar:
+        ends = []
+        for number, start in enumerate(starts):
+            end = _End(_at(start), [], False)
+            while not end.converged and len(end.found) < MOST_WINDOWS:
+                end = advance(end, random.fold_in(key, 1 + number), rates)
+            ends.append(end)
+        best = max(ends, key=lambda end: end.height)
+        end = best
+        bar.total = bar.n + SETTLING * WINDOW
+        falling = jnp.geomspace(RATE, LAST_RATE, SETTLING * WINDOW, dtype=rates.dtype)
+        for part in falling.reshape(SETTLING, WINDOW):
+            end = advance(end, random.fold_in(key, 1 + len(starts)), part)
     seconds["optimisation"] = time.perf_counter() - began - seconds["compilation"]
-    return Fitted(family, best.factors, best.bound, best.converged, seconds)
+    bound = np.concatenate(end.found)
+    return Fitted(family, inputs, end.position.factors, bound, best.converged, seconds)
+
+
+def fit_quickly(data: ModelData, activation: Activation, *, seed: int) -> Fitted:
+    """Fit the family with independent factors, in a few steps, for chains to start from.
+
+    Parameters
+    ----------
+    data : ModelData
+    activation : Activation
+    seed : int
+
+    Raises
+    ------
+    InputError
+        If the bound is not finite.
+    """
+    keep_compiled()
+    began = time.perf_counter()
+    key = random.key(seed)
+    family, inputs, (start, *_) = begin(random.fold_in(key, 0), data, activation, independent=True)
+    half = QUICK_STEPS // 2
+    falling = jnp.geomspace(QUICK_RATE, QUICK_LAST_RATE, QUICK_STEPS - half, dtype=data.y.dtype)
+    rates = jnp.concatenate([jnp.full(half, QUICK_RATE, falling.dtype), falling])
+    keys = random.split(random.fold_in(key, 1), QUICK_STEPS)
+    steps = compiled_steps(family, paired=False)
+    steps.lower(_at(start), keys, rates, inputs).compile()
+    compiled = time.perf_counter()
+    position, bounds = jax.block_until_ready(steps(_at(start), keys, rates, inputs))
+    found = np.asarray(bounds, np.float64)
+    _check([found])
+    seconds = {"compilation": compiled - began, "optimisation": time.perf_counter() - compiled}
+    return Fitted(family, inputs, position.factors, found, False, seconds)
 
 
 def _at(start: Factors) -> _Position:
     return _Position(start, _OPTIMIZER.init(start))
-
-
-def _climb(
-    window: _Window, position: _Position, key: Array, rates: Array, *, progress: bool
-) -> _End:
-    """Step until the bound stops rising, then let the rate fall."""
-    found: list[np.ndarray] = []
-    total = MOST_WINDOWS * WINDOW
-    bar = tqdm(total=total, disable=not progress, unit="step", desc="variational fit")
-
-    def advance(rates: Array) -> None:
-        nonlocal position
-        position, bounds = window(position, random.fold_in(key, len(found)), rates)
-        found.append(np.asarray(bounds, np.float64))
-        _check(found)
-        bar.set_postfix(elbo=f"{found[-1].mean():.1f}", refresh=False)
-        bar.update(WINDOW)
-
-    converged = False
-    with bar:
-        while not converged and len(found) < MOST_WINDOWS:
-            advance(rates)
-            converged = _stopped_rising(found)
-        bar.total = (len(found) + SETTLING) * WINDOW
-        falling = jnp.geomspace(RATE, LAST_RATE, SETTLING * WINDOW, dtype=rates.dtype)
-        for part in falling.reshape(SETTLING, WINDOW):
-            advance(part)
-    return _End(position.factors, np.concatenate(found), converged)
 
 
 def _stopped_rising(found: list[np.ndarray]) -> bool:

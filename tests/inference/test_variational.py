@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +13,10 @@ from nnmm_jax.errors import InputError
 from nnmm_jax.inference import variational_fit
 from nnmm_jax.inference.prepare import prepare
 from nnmm_jax.inference.sweep import count_non_finite
-from nnmm_jax.inference.variational import Family, _Prior, _Set, noise_like
-from nnmm_jax.inference.variational_fit import fit_variational
+from nnmm_jax.inference.variational import Family, Prior, _Set, noise_like
+from nnmm_jax.inference.variational_begin import begin
+from nnmm_jax.inference.variational_draws import compiled_states
+from nnmm_jax.inference.variational_fit import compiled_steps, fit_quickly, fit_variational
 
 DRAWS = 40_000
 LIMIT = 4.5  # of a z-score: a false alarm in 150,000
@@ -24,7 +28,7 @@ def factors():
     rng = np.random.default_rng(3)
     vectors = np.linalg.qr(rng.normal(size=(4, 4)))[0][:2]
     phi = rng.dirichlet((2, 2, 2), size=4).T[:, None]
-    prior = _Prior(
+    prior = Prior(
         jnp.log(jnp.array([[0.5, 0.3, 0.2]])),
         jnp.array([0.4, 0.4, 1.5])[:, None, None] * jnp.ones((3, 1, 4)),
         jnp.array([0.0, 1.0, 1.0])[:, None, None],
@@ -86,10 +90,9 @@ def test_bound_is_the_mean_log_ratio_of_draws(dataset):
     """Of a linear network with every kind of hole, effects of markers in two components."""
     network = Network(fixed_omics="~ sex", fixed_trait="~ sex", node_prior="BayesA")
     prepared = prepare(dataset(), network)
-    family = Family(random.key(1), prepared.data, prepared.activation)
-    rng, start = np.random.default_rng(4), family.starts[0]
+    family, inputs, (start, *_) = begin(random.key(1), prepared.data, prepared.activation)
+    rng = np.random.default_rng(4)
     factors = jax.tree.map(lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape), start)
-    inputs = family.inputs(prepared.data)
 
     @jax.jit
     def both(key):
@@ -126,7 +129,7 @@ def test_optimum_is_the_ridge_solution(direct):
     assert fitted.converged
     (name,) = fitted.factors.sets
     one, term = fitted.factors.sets[name], prepared.data.trait.terms[0]
-    root = fitted.family.scales[name] * jnp.sqrt(term.spectrum.values)
+    root = fitted.inputs.scales[name] * jnp.sqrt(term.spectrum.values)
     unit = prepared.scaling.trait_sd
     mean = np.asarray((root * one.mean)[0] @ term.spectrum.vectors)[0] * unit
     kernel = centred @ centred.T * effect
@@ -138,6 +141,47 @@ def test_optimum_is_the_ridge_solution(direct):
     sd = np.asarray((root * jnp.exp(one.log_sd))[0, 0])[:, None] * np.asarray(term.spectrum.vectors)
     variances = (sd**2).sum(axis=0) * unit**2
     np.testing.assert_allclose(variances, np.diag(covariance), rtol=0.05)
+
+
+def test_a_quick_fit_is_near_the_ridge_solution(direct):
+    data, network, centred, y, (effect, residual) = direct
+    prepared = prepare(data, network)
+    fitted = fit_quickly(prepared.data, prepared.activation, seed=1)
+    states = compiled_states(fitted.family)(
+        random.split(random.key(2), 400), fitted.factors, fitted.inputs
+    )
+    kernel = centred @ centred.T * effect
+    inverse = np.linalg.inv(kernel + residual * np.eye(len(y)))
+    inverse -= np.outer(inverse.sum(1), inverse.sum(1)) / inverse.sum()  # flat intercept
+    values = kernel @ inverse @ y
+    found = np.asarray(states.trait.term_values[0]).mean(axis=0)[0] * prepared.scaling.trait_sd
+    assert np.corrcoef(found, values)[0, 1] > 0.99
+    assert abs(np.polyfit(values, found, 1)[0] - 1) < 0.1
+
+
+def test_a_quick_fit_has_independent_factors(dataset):
+    prepared = prepare(dataset(), Network(marker_prior="BayesC"))
+    slow = begin(random.key(1), prepared.data, prepared.activation)
+    quick = begin(random.key(1), prepared.data, prepared.activation, independent=True)
+    assert all(one.shape[0] > 0 for one in slow.inputs.vectors.values())
+    assert all(one.shape[0] == 0 for one in quick.inputs.vectors.values())
+
+
+def test_fits_of_equal_families_share_their_programs(dataset):
+    """Of other phenotypes, as in cross-validation; not where other cells are missing."""
+    families = []
+    for change in ("none", "trait", "omics"):
+        prepared = prepare(dataset(), Network())
+        data = prepared.data
+        if change == "trait":
+            data = dataclasses.replace(data, y=data.y + 1)
+        if change == "omics":
+            data = dataclasses.replace(data, observed=jnp.zeros_like(data.observed))
+        families.append(Family.of(data, prepared.activation))
+    first, same, other = (compiled_steps(one) for one in families)
+    assert first is same
+    assert first is not other
+    assert np.array_equal(families[0].observed.values, prepared.data.observed)
 
 
 def test_everything_a_mixed_model_can_ask_for(dataset):
@@ -152,8 +196,7 @@ def test_everything_a_mixed_model_can_ask_for(dataset):
         latent=1,
     )
     prepared = prepare(dataset(rich=True), network)
-    family = Family(random.key(1), prepared.data, prepared.activation)
-    inputs, start = family.inputs(prepared.data), family.starts[1]
+    family, inputs, (_, start) = begin(random.key(1), prepared.data, prepared.activation)
     drawn = jax.jit(family.draw)(random.key(3), start, inputs)
     assert np.isfinite(drawn.log_ratio)
     assert int(count_non_finite(drawn.state)) == 0

@@ -15,6 +15,7 @@ import pytest
 import nnmm_jax as nm
 from nnmm_jax.posterior.diagnostics import total_ebv
 from nnmm_jax.posterior.result import FitResult
+from nnmm_jax.reports.warm_start import WarmStartSettings, warm_start
 
 pytestmark = pytest.mark.statistical
 
@@ -100,3 +101,13 @@ def test_a_warm_start_leads_to_the_same_posterior(name, record_property):
         record_property(f"{start} R-hat", r_hat)
         means[start], _ = ebv(result)
     assert np.corrcoef(means["svi"], means["dispersed"])[0, 1] > 0.995
+
+
+def test_a_warm_start_shortens_the_warm_up(record_property):
+    """Few causal markers: from dispersed values pi needs hundreds of sweeps to leave the middle."""
+    table = warm_start(WarmStartSettings(), ["BayesC, few causal"], progress=False)
+    print(table.to_string())
+    needed = table.set_index("start")["warmup"]
+    for start, sweeps in needed.items():
+        record_property(f"{start} warm-up", sweeps)
+    assert needed["svi"] < 0.5 * needed["dispersed"]
