@@ -97,7 +97,7 @@ VARIANCES = (
     Mutant(
         "lasso-count",
         "effects of a lasso do not count in the residual variance",
-        f"{BLOCKS}/variances.py",
+        f"{BLOCKS}/families.py",
         "squares, count = squares + more, count + how_many",
         "squares, count = squares + more, count",
         (f"{LEVELS}[BayesL-float64]",),
