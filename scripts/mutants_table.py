@@ -20,6 +20,7 @@ QUALITY = "tests/data/test_quality.py"
 PREPARE = "tests/inference/test_prepare.py"
 LATENT = "tests/inference/test_latent_move.py"
 MEDIATED = "tests/inference/test_mediated_move.py"
+RATIO = "tests/inference/test_variance_ratio.py"
 LEVELS = f"{PRIORS}::test_levels_weights_and_residual_variances"
 CACHES = f"{MECHANICS}::test_running_caches_equal_recomputed"
 
@@ -97,7 +98,7 @@ VARIANCES = (
     Mutant(
         "lasso-count",
         "effects of a lasso do not count in the residual variance",
-        f"{BLOCKS}/variances.py",
+        f"{BLOCKS}/families.py",
         "squares, count = squares + more, count + how_many",
         "squares, count = squares + more, count",
         (f"{LEVELS}[BayesL-float64]",),
@@ -205,6 +206,22 @@ RESIDUALS = (
         "genetic + change, residual - change",
         "genetic + change, residual",
         (f"{MECHANICS}::test_scale_move_keeps_the_sum_of_genetic_value_and_residual",),
+    ),
+    Mutant(
+        "ratio-move-without-way-back",
+        "move of a variance ratio: steps of a size that depends on where they start, not corrected",
+        f"{BLOCKS}/variance_ratio.py",
+        "draws[1] < new_log - log + back",
+        "draws[1] < new_log - log",
+        (f"{RATIO}::test_moves_end_at_their_density",),
+    ),
+    Mutant(
+        "ratio-density-without-lasso",
+        "density of a variance ratio: what lasso effects say about the residual variance left out",
+        f"{BLOCKS}/mixed_model.py",
+        "left, count, [*others, *sharing])",
+        "left, count, others)",
+        (f"{RATIO}::test_density_along_the_move",),
     ),
     Mutant(
         "stale-after-latent-move",

@@ -139,6 +139,7 @@ def sweep(
         data.trait,
         fixed_elsewhere=bool(data.node_hyper or activation.parameters.priors),
         sharing=list(zip(state.nodes, data.node_hyper, strict=True)),
+        whole=None if data.omics else data.y[None],
     )
     found.append(more)
     state, _ = variances.kernel(keys["variances"], state._replace(trait=new), data)

@@ -7,10 +7,14 @@ import pytest
 from jax import lax, random
 from scipy import stats
 
-from nnmm_jax import RRBLUP, BayesL, Group, Pedigree, Relationship
+from nnmm_jax import RRBLUP, BayesL, Group, Network, Pedigree, Relationship
 from nnmm_jax.inference.arrays import products
 from nnmm_jax.inference.blocks import mixed_model
 from nnmm_jax.inference.blocks.variance_ratio import ratio_move
+from nnmm_jax.inference.prepare import prepare
+from nnmm_jax.inference.start import start_state
+from nnmm_jax.inference.sweep import SweepSettings, refreshed, sweep
+from nnmm_jax.reports.benchmark import random_data
 
 NORMAL = RRBLUP(df=5.0, share=0.2)
 PLAIN = {"node_prior": NORMAL, "marker_prior": NORMAL}
@@ -93,7 +97,7 @@ def test_moves_end_at_their_density(toy, place):
 
         return lax.scan(step, (level, ratio.var_e), random.split(key, 25))[0]
 
-    levels, var_e = jax.jit(jax.vmap(chain))(random.split(random.key(1), 3000))
+    levels, var_e = jax.jit(jax.vmap(chain))(random.split(random.key(1), 8000))
     x = np.log(levels / var_e)
     fixed = np.asarray(ratio.residual_hyper.fixed)
     kept = np.where(fixed, ratio.var_e / var_e, jax.vmap(ratio.total)(x) / var_e / b)
@@ -115,3 +119,22 @@ def test_known_variances_stay(toy):
     assert not np.allclose(new.terms[0].coef, old.terms[0].coef)
     np.testing.assert_array_equal(new.terms[0].level, old.terms[0].level)
     np.testing.assert_array_equal(new.variance, old.variance)
+
+
+@pytest.mark.parametrize("fixed_sd", [None, 0.5])
+def test_trait_alone_keeps_its_caches(fixed_sd):
+    """Its response never changes: nothing may be lost between that and what the state says."""
+    network = Network(marker_prior=None, skip_prior=NORMAL, fixed_sd_trait=fixed_sd)
+    prepared = prepare(random_data(30, 12, 0), network)
+    data, settings = prepared.data, SweepSettings(prepared.activation)
+    assert data.trait.terms[0].spectrum is not None
+    start = start_state(random.key(1), data, settings.activation)
+
+    def step(t, state):
+        return sweep(random.fold_in(random.key(2), t), state, data, jnp.array(0), settings)[0]
+
+    state = jax.jit(lambda state: lax.fori_loop(0, 20, step, state))(start)
+    fresh = refreshed(state, data, settings.activation)
+    for cached, exact in zip(jax.tree.leaves(state), jax.tree.leaves(fresh), strict=True):
+        np.testing.assert_allclose(cached, exact, atol=1e-10)
+    assert not np.allclose(state.trait.residual, start.trait.residual)

@@ -18,6 +18,7 @@ def kernel(
     *,
     fixed_elsewhere: bool = False,
     sharing: Sequence[tuple[EffectState, EffectHyper]] = (),
+    whole: Array | None = None,
 ) -> tuple[LayerState, dict[str, Array]]:
     """Update fixed effects and all terms of a layer once.
 
@@ -28,6 +29,8 @@ def kernel(
         their own then.
     sharing : sequence of (effects, hyper)
         Effects of nodes, whose variances may be relative to the residual's.
+    whole : (response, record) or None
+        The response where it never changes, weighted.
 
     Returns
     -------
@@ -35,7 +38,7 @@ def kernel(
     """
     info: dict[str, Array] = {}
     for number in range(len(arrays.terms)):
-        state = update_term(random.fold_in(key, number), state, arrays, number, sharing)
+        state = update_term(random.fold_in(key, number), state, arrays, number, sharing, whole)
     key_random, key_fixed = random.split(random.fold_in(key, len(arrays.terms)))
     if arrays.random:
         state, info = update_random(key_random, state, arrays)

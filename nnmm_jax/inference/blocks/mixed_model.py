@@ -134,6 +134,7 @@ def _draw_jointly(
     arrays: LayerArrays,
     number: int,
     sharing: Sequence[tuple[EffectState, EffectHyper]],
+    response: Array,
 ) -> tuple[LayerState, Array, Array, Array]:
     """Variances without fixed effects and markers, then these, then all genetic values.
 
@@ -148,16 +149,15 @@ def _draw_jointly(
     assert term.spectrum_loadings is not None
     key_fixed, key_coef, key_ratio = random.split(key, 3)
     design = arrays.design
-    left = products(state.residual + state.term_values[number], term.spectrum.vectors)
+    projected = products(response, term.spectrum.vectors)
     level, var_e = effects.level, state.variance
     if not term.hyper.known:
+        coordinates = state.fixed @ (design.matrix @ design.basis.T)
+        left = projected - coordinates @ term.spectrum_loadings
         ratio = variance_ratio(state, arrays, number, left, sharing)
         level, var_e = ratio_move(key_ratio, level, ratio)
         effects = effects._replace(level=level)
         state = state._replace(variance=var_e, terms=_replaced(state.terms, number, effects))
-    explained = state.fixed @ design.matrix
-    response = state.residual + explained + state.term_values[number]
-    projected = left + (state.fixed @ (design.matrix @ design.basis.T)) @ term.spectrum_loadings
     system = marginal_fixed_system(arrays, term, response, projected, var_e, level)
     fixed = noise.draw_gaussian(key_fixed, system, after=response)
     # Projecting what is left of the response would be a second product with all eigenvectors.
@@ -268,6 +268,7 @@ def update_term(
     arrays: LayerArrays,
     number: int,
     sharing: Sequence[tuple[EffectState, EffectHyper]] = (),
+    whole: Array | None = None,
 ) -> LayerState:
     """Update fixed effects and the effects of one term, and the scale of the latter.
 
@@ -277,13 +278,19 @@ def update_term(
         Of the term. With a spectrum, its variance and the residual's move before.
     sharing : sequence of (effects, hyper)
         As in :func:`variance_ratio`.
+    whole : (response, record) or None
+        The layer's response where it never changes.
     """
     key_draw, key_scale, key_own = random.split(key, 3)
     term = arrays.terms[number]
     without_fixed = state.residual + state.fixed @ arrays.design.matrix
     response = without_fixed + state.term_values[number]
+    if whole is not None and len(arrays.terms) == 1 and not arrays.random:
+        response = whole  # XLA then projects it once, not in every sweep
     if term.spectrum is not None:
-        state, coordinates, coef, residual = _draw_jointly(key_draw, state, arrays, number, sharing)
+        state, coordinates, coef, residual = _draw_jointly(
+            key_draw, state, arrays, number, sharing, response
+        )
     else:
         coordinates, coef, residual = _sweep(
             key_draw, state.terms[number], without_fixed, state.variance, arrays, term

@@ -55,9 +55,9 @@ class Ratio(NamedTuple):
     def log_density(self, x: Array) -> tuple[Array, Array]:
         """Log density (response,) of x, and the size of a step there.
 
-        The residual variance given x is inverse gamma, with shape ``a = (deviations + df_e +
-        df) / 2`` and rate ``b(x)``. What moves is x with the ratio ``b(x) / var_e`` kept, which is
-        gamma whatever x is: the density of x is then that with the residual variance integrated
+        The residual variance given x is inverse gamma, with the rate ``b(x)`` and the shape ``a =
+        (deviations + df_e + df) / 2``. What moves is x with the ratio ``b(x) / var_e`` kept, which
+        is gamma whatever x is: the density of x is then that with the residual variance integrated
         out, ``b(x)**-a``. The step is 2.4 standard deviations by Fisher's information.
         """
         total, share = self._at(x)
