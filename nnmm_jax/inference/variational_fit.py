@@ -37,7 +37,7 @@ TOLERANCE = 5e-4  # relative rise of the bound from window to window that counts
 MOST_WINDOWS = 100  # at the first rate, from every start: 10,000 steps
 SETTLING = 4  # windows in which the rate falls
 # Of a fit to start chains from; the rate stays for the first half.
-QUICK_STEPS, QUICK_RATE, QUICK_LAST_RATE = 200, 0.2, 0.01
+QUICK_STEPS, QUICK_RATE, QUICK_LAST_RATE = 100, 0.2, 0.01
 _KEPT_POINTS = 200  # of the trace
 _OPTIMIZER = optax.chain(optax.scale_by_adam(b1=0.9, b2=0.99), optax.clip(3.0))
 
