@@ -33,9 +33,9 @@ from nnmm_jax.network.activations import Activation
 
 RATE, LAST_RATE = 0.1, 0.001
 WINDOW = 100  # steps, in one compiled piece, over which the bound is averaged
-TOLERANCE = 5e-4  # relative rise of the bound from window to window that counts as none
+TOLERANCE = 1e-4  # relative rise of the bound from window to window that counts as none
 MOST_WINDOWS = 100  # at the first rate, from every start: 10,000 steps
-SETTLING = 4  # windows in which the rate falls
+SETTLING = 6  # windows in which the rate falls
 # Of a fit to start chains from; the rate stays for the first half.
 QUICK_STEPS, QUICK_RATE, QUICK_LAST_RATE = 100, 0.2, 0.01
 _KEPT_POINTS = 200  # of the trace
