@@ -307,8 +307,9 @@ def fit(
         There is no R-hat then; ``result.run["variational"]`` has the course of the evidence lower
         bound and Pareto k, and :func:`nnmm_jax.posterior.stopping.closing_lines` says them.
     start : str
-        Where chains start: ``"dispersed"``, or ``"svi"`` at draws from that approximation; R-hat
-        then sees less of what chains might have missed.
+        Where chains start: ``"dispersed"``, or ``"svi"`` at draws from such an approximation, a
+        quick one with independent factors. It shortens the warm-up of priors with zero effects
+        where few markers are causal; R-hat then sees less of what chains might have missed.
 
     Returns
     -------

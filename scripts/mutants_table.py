@@ -18,6 +18,7 @@ ALIGN = "tests/data/test_align.py"
 FORMATS = "tests/data/test_formats.py"
 QUALITY = "tests/data/test_quality.py"
 PREPARE = "tests/inference/test_prepare.py"
+VARIATIONAL = "tests/inference/test_variational.py"
 LATENT = "tests/inference/test_latent_move.py"
 MEDIATED = "tests/inference/test_mediated_move.py"
 RATIO = "tests/inference/test_variance_ratio.py"
@@ -769,6 +770,25 @@ DATA = (
     ),
 )
 
+START = (
+    Mutant(
+        "one-warm-draw",
+        "all chains start at the same draw of the variational fit",
+        f"{INFERENCE}/variational_draws.py",
+        "family.draw(random.fold_in(key, _WARM), factors",
+        "family.draw(random.key(_WARM), factors",
+        (f"{VARIATIONAL}::test_a_quick_fit_is_near_the_ridge_solution",),
+    ),
+    Mutant(
+        "masks-alike",
+        "a variational program is taken for other missing cells than its own",
+        f"{INFERENCE}/variational.py",
+        "np.packbits(found).tobytes()",
+        "np.packbits(found & False).tobytes()",
+        (f"{VARIATIONAL}::test_fits_of_equal_families_share_their_programs",),
+    ),
+)
+
 MUTANTS = (
     *VARIANCES,
     *MIXTURES,
@@ -780,4 +800,5 @@ MUTANTS = (
     *HAMILTON,
     *REPORTED,
     *DATA,
+    *START,
 )

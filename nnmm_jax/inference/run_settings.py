@@ -48,7 +48,7 @@ class RunSettings:
         ``mcmc``, or ``svi``: draws from a variational approximation, of which ``warmup`` and
         ``sampler`` say nothing.
     start : str
-        Where chains start: ``dispersed``, or ``svi``: at draws from such an approximation.
+        Where chains start: ``dispersed``, or ``svi``: at draws from a quick approximation.
 
     Raises
     ------

@@ -1,9 +1,9 @@
 """Fit the variational family: Adam (Kingma & Ba 2015) by optax on the evidence lower bound.
 
 Each step uses noise and its negative: what is odd in the noise cancels (antithetic variates). The
-rate stays until the bound stops rising; what is left then is mostly the noise of the steps. Of
-several starts the one with the highest bound goes on, while the rate falls to nearly zero, which
-averages over steps.
+rate stays until the bound stops rising; what is left then is mostly the noise of the steps, which
+hides how high an optimum is. It goes away as the rate falls to nearly zero, which averages over
+steps. Of several starts the one that ends at the highest bound is taken.
 
 Where chains start from it, the fit need not be good: from there to the posterior they take a few
 dozen sweeps. :func:`fit_quickly` takes a fixed number of steps, each of a single noise, with
@@ -35,9 +35,9 @@ RATE, LAST_RATE = 0.1, 0.001
 WINDOW = 100  # steps, in one compiled piece, over which the bound is averaged
 TOLERANCE = 1e-4  # relative rise of the bound from window to window that counts as none
 MOST_WINDOWS = 100  # at the first rate, from every start: 10,000 steps
-SETTLING = 4  # windows in which the rate falls
+SETTLING = 6  # windows in which the rate falls
 # Of a fit to start chains from; the rate stays for the first half.
-QUICK_STEPS, QUICK_RATE, QUICK_LAST_RATE = 200, 0.2, 0.01
+QUICK_STEPS, QUICK_RATE, QUICK_LAST_RATE = 100, 0.2, 0.01
 _KEPT_POINTS = 200  # of the trace
 _OPTIMIZER = optax.chain(optax.scale_by_adam(b1=0.9, b2=0.99), optax.clip(3.0))
 
@@ -86,10 +86,6 @@ class _End(NamedTuple):
     position: _Position
     found: list[np.ndarray]  # of the bound, by window
     converged: bool
-
-    @property
-    def height(self) -> float:
-        return float(self.found[-1].mean())
 
 
 @lru_cache(maxsize=16)
@@ -154,8 +150,7 @@ def fit_variational(
     rates = jnp.full(WINDOW, RATE, data.y.dtype)
     steps.lower(_at(starts[0]), random.split(key, WINDOW), rates, inputs).compile()
     seconds = {"compilation": time.perf_counter() - began}
-    total = MOST_WINDOWS * WINDOW
-    bar = tqdm(total=total, disable=not progress, unit="step", desc="variational fit")
+    bar = tqdm(disable=not progress, unit="step", desc="variational fit")
 
     def advance(end: _End, key: Array, rates: Array) -> _End:
         keys = random.split(random.fold_in(key, len(end.found)), WINDOW)
@@ -164,24 +159,23 @@ def fit_variational(
         _check(found)
         bar.set_postfix(elbo=f"{found[-1].mean():.1f}", refresh=False)
         bar.update(WINDOW)
-        return _End(position, found, _stopped_rising(found))
+        return _End(position, found, end.converged)
 
+    falling = jnp.geomspace(RATE, LAST_RATE, SETTLING * WINDOW, dtype=rates.dtype)
+    ends = []
     with bar:
-        ends = []
         for number, start in enumerate(starts):
-            end = _End(_at(start), [], False)
+            end, key_start = _End(_at(start), [], False), random.fold_in(key, 1 + number)
             while not end.converged and len(end.found) < MOST_WINDOWS:
-                end = advance(end, random.fold_in(key, 1 + number), rates)
+                end = advance(end, key_start, rates)
+                end = end._replace(converged=_stopped_rising(end.found))
+            for part in falling.reshape(SETTLING, WINDOW):
+                end = advance(end, key_start, part)
             ends.append(end)
-        best = max(ends, key=lambda end: end.height)
-        end = best
-        bar.total = bar.n + SETTLING * WINDOW
-        falling = jnp.geomspace(RATE, LAST_RATE, SETTLING * WINDOW, dtype=rates.dtype)
-        for part in falling.reshape(SETTLING, WINDOW):
-            end = advance(end, random.fold_in(key, 1 + len(starts)), part)
+    best = max(ends, key=lambda end: float(end.found[-1].mean()))
     seconds["optimisation"] = time.perf_counter() - began - seconds["compilation"]
-    bound = np.concatenate(end.found)
-    return Fitted(family, inputs, end.position.factors, bound, best.converged, seconds)
+    bound = np.concatenate(best.found)
+    return Fitted(family, inputs, best.position.factors, bound, best.converged, seconds)
 
 
 def fit_quickly(data: ModelData, activation: Activation, *, seed: int) -> Fitted:
