@@ -412,7 +412,7 @@ class LayerArrays:
         "omics", "trait", "z_start", "observed", "incomplete_rows", "informed_rows", "free_rows",
         "y", "y_rows", "y_precision", "node_hyper", "latent", "latent_rows", "units",
     ],
-    meta_fields=["n_markers", "exchangeable"],
+    meta_fields=["n_markers", "exchangeable", "mostly_missing"],
 )  # fmt: skip
 @dataclass(frozen=True)
 class ModelData:
@@ -448,6 +448,8 @@ class ModelData:
         Number of markers of the data set.
     exchangeable : tuple of tuple of int
         Sets of latent nodes that may swap places without a change of the density.
+    mostly_missing : bool
+        Whether half of the cells of nodes or more are missing.
     """
 
     omics: tuple[LayerArrays, ...]
@@ -466,6 +468,7 @@ class ModelData:
     units: Units
     n_markers: int
     exchangeable: tuple[tuple[int, ...], ...]
+    mostly_missing: bool
 
     @property
     def block_nodes(self) -> tuple[slice, ...]:

@@ -385,6 +385,7 @@ def prepare(
         units=Units(*(jnp.asarray(one, dtype) for one in (nodes.mean, nodes.sd, trait_sd))),
         n_markers=dataset.genotypes.shape[1],
         exchangeable=_exchangeable(nodes, omics, activation),
+        mostly_missing=observed.size > 0 and bool(2 * observed.sum() <= observed.size),
     )
     scaling = Scaling(
         nodes.mean, nodes.sd, trait_mean, trait_sd, tuple(part[2] for part in blocks), trait_terms

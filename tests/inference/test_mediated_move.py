@@ -1,5 +1,7 @@
 """The move of breeding values with missing omics integrated out: against the joint density."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,11 @@ import pytest
 from jax import random
 from scipy import stats
 
+import nnmm_jax as nm
 from nnmm_jax import GBLUP, RRBLUP, BayesB, BayesC, BayesL, Block, Group, Pedigree, Relationship
 from nnmm_jax.inference.blocks import mediated_move, missing_linear, random_terms
 from nnmm_jax.inference.blocks.mediated_scale import Scale
+from nnmm_jax.inference.prepare import prepare
 from nnmm_jax.inference.sweep import refreshed
 from nnmm_jax.network.activations import ACTIVATIONS
 
@@ -92,7 +96,7 @@ def test_move_and_missing_omics_jointly(toy, slabs, name):
     conditional, so that their product at two points is compared along a path: coordinates first.
     """
     case = toy(**CASES[name])
-    data, rest = case.data, slabs(0, case)
+    data, rest = dataclasses.replace(case.data, mostly_missing=True), slabs(0, case)
     assert mediated_move.applies(data, case.settings.activation)
     problem = mediated_move.make_problem(case.state, data)
     start = Scale(jnp.zeros(()), jnp.log(case.state.trait.variance[0]))
@@ -181,12 +185,23 @@ def test_nothing_moves_without_node_effects(toy):
 @pytest.mark.parametrize(
     ("stated", "activation"),
     [
-        (PLAIN | {"sizes": {"holes": False}}, "linear"),
         (PLAIN | {"marker_prior": "BayesC"}, "linear"),
         (PLAIN, "tanh"),
     ],
-    ids=["complete", "swept", "nonlinear"],
+    ids=["swept", "nonlinear"],
 )
 def test_where_it_is_of_no_use(toy, stated, activation):
     case = toy(activation=activation, **stated)
-    assert not mediated_move.applies(case.data, ACTIVATIONS[activation])
+    data = dataclasses.replace(case.data, mostly_missing=True)
+    assert not mediated_move.applies(data, ACTIVATIONS[activation])
+
+
+@pytest.mark.parametrize(("hidden", "mostly"), [(0, False), (9, False), (10, True)])
+def test_it_is_used_where_half_of_the_omics_are_missing(hidden, mostly):
+    settings = nm.SimulationSettings(individuals=60, markers=20, omics=1, without_omics=0.0)
+    dataset = nm.simulate(settings, seed=1).dataset()
+    missing = np.zeros((60, 1), dtype=bool)
+    missing[: 3 * hidden] = True
+    data = prepare(dataset.mask(omics=missing), nm.Network(marker_prior="GBLUP")).data
+    assert data.mostly_missing == mostly
+    assert mediated_move.applies(data, ACTIVATIONS["linear"]) == mostly

@@ -207,12 +207,14 @@ class MediatedSystem(NamedTuple):
 def applies(data: ModelData, activation: Activation) -> bool:
     """Whether the move is of use: a linear network, omics missing, and shared relationships.
 
-    Terms whose effects are drawn one by one, or given a sparse precision, stay where they are, and
-    so do blocks that have no other.
+    It is worth its solves where most omics are missing: it makes a sweep about twice as long, and
+    with three tenths of the omics missing chains mix well without. Terms whose effects are drawn
+    one by one, or given a sparse precision, stay where they are, and so do blocks that have no
+    other.
     """
     terms = [term for block in data.omics for term in block.terms]
     shared = any(term.spectrum is not None for term in terms)
-    return activation.linear and shared and data.incomplete_rows.shape[0] > 0
+    return activation.linear and shared and data.mostly_missing
 
 
 def n_turns(data: ModelData) -> int:
