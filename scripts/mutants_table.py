@@ -398,10 +398,7 @@ EFFECTS = (
         f"{INFERENCE}/arrays.py",
         "jnp.where(codes == MISSING_CODE, 0.0, codes.astype(means.dtype) - means)",
         "jnp.where(codes == MISSING_CODE, 0.0, codes.astype(means.dtype)) - means",
-        (
-            "tests/inference/test_prepare.py::test_marker_matrix_imputes_by_the_mean_and_multiplies"
-            "[int8]",
-        ),
+        ("tests/inference/test_prepare.py::test_marker_matrix_imputes_by_the_mean_and_multiplies",),
     ),
 )
 
