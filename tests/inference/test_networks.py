@@ -302,11 +302,20 @@ def test_moves_of_missing_nodes_have_the_right_distribution(toy, nuts):
     both = np.flatnonzero(~np.asarray(problem.people.observed).any(axis=0))[:1]
     many = 4000
     people = missing_hmc.People(*(jnp.repeat(one[..., both], many, -1) for one in problem.people))
-    problem = problem._replace(people=people._replace(var_y=people.var_y * 0.02))
+    problem = problem._replace(people=people)
     # A phenotype within reach: from one that is not, chains take long to settle along a ridge.
     z = missing_hmc.place(problem, jnp.asarray([[0.7], [-0.7]]) * jnp.ones(many))
     active = case.settings.activation.features(z, problem.theta, problem.units)
-    problem = problem._replace(people=problem.people._replace(left=problem.effects @ active))
+    # What it says must bend the density whatever the toy's effects are, or any move would do.
+    prior = missing_hmc.place(problem, random.normal(random.key(9), (2, many)))
+    spread = jnp.var(
+        problem.effects @ case.settings.activation.features(prior, problem.theta, problem.units)
+    )
+    problem = problem._replace(
+        people=problem.people._replace(
+            left=problem.effects @ active, var_y=jnp.full(many, 0.1 * spread)
+        )
+    )
     move = missing_hmc.nuts_move if nuts else missing_hmc.hmc_move
 
     @jax.jit
