@@ -14,7 +14,7 @@ from jax import Array, lax, random
 
 from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import ModelData
-from nnmm_jax.inference.blocks.families import OrbitPrior, family_of
+from nnmm_jax.inference.blocks.families import OrbitPrior, family_of, with_residual_terms
 from nnmm_jax.inference.state import State
 
 N_STEPS = 8  # Metropolis steps; each costs a few numbers per individual
@@ -79,14 +79,10 @@ def scale_prior(state: State, data: ModelData, within: tuple[Array, Array]) -> S
         family_of(hyper).orbit(effects, hyper) for effects, hyper in nodes if not hyper.known
     )
     hyper = data.trait.residual_hyper
-    squares = hyper.df[0] * hyper.scale[0] + within[0]
-    degrees = hyper.df[0] + within[1]
-    for effects, one in (*nodes, *terms):
-        extra = family_of(one).residual_terms
-        if extra is not None:
-            more, how_many = extra(effects, one)
-            squares, degrees = squares + jnp.sum(more), degrees + jnp.sum(how_many)
-    return ScalePrior(orbits, degrees, squares)
+    squares, degrees = with_residual_terms(
+        hyper.df * hyper.scale + within[0], hyper.df + within[1], [*nodes, *terms]
+    )
+    return ScalePrior(orbits, degrees[0], squares[0])
 
 
 def move_scale(
