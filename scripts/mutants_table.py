@@ -469,8 +469,8 @@ MISSING = (
         "mediated-records",
         "joint move of scales: differences of an individual's records do not count",
         f"{BLOCKS}/mediated_scale.py",
-        "degrees = hyper.df[0] + within[1]",
-        "degrees = hyper.df[0]",
+        "hyper.df + within[1], [*nodes, *terms]",
+        "hyper.df, [*nodes, *terms]",
         (f"{MEDIATED}::test_move_and_missing_omics_jointly[rich]",),
     ),
     Mutant(
