@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from nnmm_jax.inference import fixed_point
 from nnmm_jax.network.activations import Units
 
 MISSING_CODE = -1
@@ -28,10 +29,16 @@ def products(values: Array, rows: Array) -> Array:
     return (rows @ values.T).T
 
 
+def inner_products(values: Array, others: Array) -> Array:
+    """Products (...,) of rows (..., k) with rows of the same shape."""
+    # Not the sum of a product, which versions of XLA take up to ten times as long for, on a CPU.
+    return jnp.einsum("...k,...k->...", values, others)
+
+
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["codes", "means", "root"],
-    meta_fields=["n_markers", "block_size", "n_idle"],
+    meta_fields=["n_markers", "block_size", "n_idle", "whole"],
 )
 @dataclass(frozen=True)
 class MarkerMatrix:
@@ -54,6 +61,9 @@ class MarkerMatrix:
         Markers in a block.
     n_idle : int
         Columns of ``codes`` behind those of the individuals, so that devices divide their number.
+    whole : bool
+        Whether products are formed in whole numbers (:mod:`nnmm_jax.inference.fixed_point`): the
+        counts then have no missing ones, and padding is a count and a mean of 0.
     """
 
     codes: Array
@@ -62,6 +72,7 @@ class MarkerMatrix:
     n_markers: int
     block_size: int
     n_idle: int = 0
+    whole: bool = False
 
     @property
     def n_blocks(self) -> int:
@@ -80,14 +91,36 @@ class MarkerMatrix:
 
     def block(self, index: Array | int) -> Array:
         """Return the centred dosages of one block, (marker in block, individual)."""
+        codes = self._codes(index)
+        if jnp.issubdtype(codes.dtype, jnp.integer):
+            means = self._means(index)[:, None]
+            codes = jnp.where(codes == MISSING_CODE, 0.0, codes.astype(means.dtype) - means)
+        return codes if self.root is None else codes * self.root
+
+    def block_products(self, values: Array, index: Array | int) -> Array:
+        """Products (response, marker in block) of a block with values (response, individual)."""
+        if not self.whole:
+            return products(values, self.block(index))
+        if self.root is not None:
+            values = values * self.root
+        total = jnp.sum(values, axis=-1, keepdims=True)
+        return fixed_point.product(values, self._codes(index), 1) - total * self._means(index)
+
+    def block_values(self, effects: Array, index: Array | int) -> Array:
+        """Genetic values (response, individual) of effects (response, marker in block)."""
+        if not self.whole:
+            return effects @ self.block(index)
+        values = fixed_point.product(effects, self._codes(index), 0)
+        values = values - (effects @ self._means(index))[..., None]
+        return values if self.root is None else values * self.root
+
+    def _codes(self, index: Array | int) -> Array:
         start = index * self.block_size
         codes = lax.dynamic_slice_in_dim(self.codes, start, self.block_size, axis=0)
-        if jnp.issubdtype(codes.dtype, jnp.integer):
-            means = lax.dynamic_slice_in_dim(self.means, start, self.block_size)[:, None]
-            codes = jnp.where(codes == MISSING_CODE, 0.0, codes.astype(means.dtype) - means)
-        if self.n_idle:
-            codes = codes[:, : self.n_records]
-        return codes if self.root is None else codes * self.root
+        return codes[:, : self.n_records] if self.n_idle else codes
+
+    def _means(self, index: Array | int) -> Array:
+        return lax.dynamic_slice_in_dim(self.means, index * self.block_size, self.block_size)
 
     @jax.jit  # outside a compiled sweep the loop would be compiled anew at every call
     def predict(self, effects: Array) -> Array:
@@ -97,7 +130,7 @@ class MarkerMatrix:
             part = lax.dynamic_slice_in_dim(
                 effects, index * self.block_size, self.block_size, axis=-1
             )
-            return total + part @ self.block(index)
+            return total + self.block_values(part, index)
 
         shape = (*effects.shape[:-1], self.n_records)
         return lax.fori_loop(0, self.n_blocks, add, jnp.zeros(shape, effects.dtype))
@@ -107,7 +140,7 @@ class MarkerMatrix:
         """Products (node, padded marker) of every marker with values (node, individual)."""
 
         def add(index: Array, total: Array) -> Array:
-            part = products(values, self.block(index))
+            part = self.block_products(values, index)
             return lax.dynamic_update_slice_in_dim(total, part, index * self.block_size, axis=-1)
 
         shape = (*values.shape[:-1], self.n_padded)
@@ -412,7 +445,7 @@ class LayerArrays:
         "omics", "trait", "z_start", "observed", "incomplete_rows", "informed_rows", "free_rows",
         "y", "y_rows", "y_precision", "node_hyper", "latent", "latent_rows", "units",
     ],
-    meta_fields=["n_markers", "exchangeable", "mostly_missing"],
+    meta_fields=["n_markers", "exchangeable", "mostly_missing", "one_record_each"],
 )  # fmt: skip
 @dataclass(frozen=True)
 class ModelData:
@@ -450,6 +483,8 @@ class ModelData:
         Sets of latent nodes that may swap places without a change of the density.
     mostly_missing : bool
         Whether half of the cells of nodes or more are missing.
+    one_record_each : bool
+        Whether the records are the individuals: one each, in their order.
     """
 
     omics: tuple[LayerArrays, ...]
@@ -469,6 +504,17 @@ class ModelData:
     n_markers: int
     exchangeable: tuple[tuple[int, ...], ...]
     mostly_missing: bool
+    one_record_each: bool
+
+    def of_records(self, values: Array) -> Array:
+        """Values (..., record) of the individuals of the records, from those of all individuals."""
+        return values if self.one_record_each else values[..., self.y_rows]
+
+    def by_individual(self, values: Array) -> Array:
+        """Sums (individual,) over the records of an individual."""
+        if self.one_record_each:
+            return values
+        return jnp.zeros(self.y_precision.shape, values.dtype).at[self.y_rows].add(values)
 
     @property
     def block_nodes(self) -> tuple[slice, ...]:

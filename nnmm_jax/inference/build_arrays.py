@@ -10,6 +10,7 @@ import numpy as np
 import scipy.linalg
 from jax import Array, lax
 
+from nnmm_jax.inference import fixed_point
 from nnmm_jax.inference.arrays import MISSING_CODE, FixedDesign, MarkerMatrix, Spectrum
 from nnmm_jax.inference.blocks.effects import GROUP
 
@@ -114,11 +115,15 @@ class MatrixLayout:
         int8 counts, or floats that are centred once for all, which saves doing so in every sweep,
         where there is room.
     block_size : int
+    whole : bool
+        Whether products are formed in whole numbers, as in
+        :class:`~nnmm_jax.inference.arrays.MarkerMatrix`.
     """
 
     shape: tuple[int, int]
     dtype: np.dtype
     block_size: int
+    whole: bool
 
     @property
     def counts(self) -> bool:
@@ -131,11 +136,24 @@ def layout_of(dosages: DosageView) -> MatrixLayout:
     dtype = jnp.result_type(float)
     n, p = dosages.shape
     block_size = block_of(p)
-    whole = np.issubdtype(dosages.genotypes.dtype, np.integer)
-    counts = whole and n * p * dtype.itemsize > CENTRED_BYTES
+    counts = np.issubdtype(dosages.genotypes.dtype, np.integer)
+    whole = counts and dtype == jnp.float32 and fixed_point.available() and _complete(dosages)
+    counts = whole or (counts and n * p * dtype.itemsize > CENTRED_BYTES)
     return MatrixLayout(
-        (p + -p % block_size, n), np.dtype(np.int8) if counts else dtype, block_size
+        (p + -p % block_size, n), np.dtype(np.int8) if counts else dtype, block_size, whole
     )
+
+
+def _complete(dosages: DosageView) -> bool:
+    """Whether no genotype is missing, and sums over all of them are whole numbers of 32 bits."""
+    largest = 2
+    for _, values in dosages.chunks():
+        if 0 in dosages.genotypes.strides:  # sizes without data: one number seen as many
+            break
+        if values.min(initial=0) < 0:
+            return False
+        largest = max(largest, int(values.max(initial=0)))
+    return fixed_point.fits(max(dosages.shape[0], block_of(dosages.shape[1])), largest)
 
 
 def build_marker_matrix(dosages: DosageView, root: np.ndarray | None = None) -> MarkerMatrix:
@@ -144,7 +162,7 @@ def build_marker_matrix(dosages: DosageView, root: np.ndarray | None = None) -> 
     layout = layout_of(dosages)
     p = dosages.shape[1]
     codes = _aligned(layout)
-    codes[p:] = MISSING_CODE if layout.counts else 0.0
+    codes[p:] = MISSING_CODE if layout.counts and not layout.whole else 0
     for part, values in dosages.chunks() if layout.counts else dosages.centred():
         codes[part] = values.T
     return MarkerMatrix(
@@ -154,6 +172,7 @@ def build_marker_matrix(dosages: DosageView, root: np.ndarray | None = None) -> 
         None if root is None else jnp.asarray(root, dtype),
         p,
         layout.block_size,
+        whole=layout.whole,
     )
 
 

@@ -64,6 +64,7 @@ class ShapeBuilder(TermBuilder):
             weights,
             dosages.shape[1],
             layout.block_size,
+            whole=layout.whole,
         )
 
     def spectrum(self, dosages: DosageView, root: np.ndarray | None = None) -> Spectrum:

@@ -96,7 +96,7 @@ class Layout:
             return node
         # Centred values that are 0, as missing genotypes are.
         integers = jnp.issubdtype(node.codes.dtype, jnp.integer)
-        filling = MISSING_CODE if integers else 0
+        filling = MISSING_CODE if integers and not node.whole else 0
         codes = jnp.pad(node.codes, ((0, 0), (0, short)), constant_values=filling)
         return replace(node, codes=codes, n_idle=short)
 

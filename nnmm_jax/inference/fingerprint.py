@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from nnmm_jax.data.align import Dataset
+from nnmm_jax.inference import fixed_point
 from nnmm_jax.inference.blocks.effects import is_quick
 from nnmm_jax.inference.prepare import Prepared
 from nnmm_jax.inference.run_settings import RunSettings
@@ -60,6 +61,7 @@ def fingerprint(
         device.device_kind,
         str(jnp.result_type(float)),
         is_quick(),
+        fixed_point.available(),
     ]
     operations = _operations(prepared.activation, len(prepared.node_names))
     return {

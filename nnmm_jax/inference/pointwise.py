@@ -25,7 +25,6 @@ def log_likelihood(state: State, data: ModelData, activation: Activation) -> Arr
 
     The scale of the response is the internal one.
     """
-    rows, n = data.y_rows, data.y_precision.shape[0]
     residual, variance = state.trait.residual[0], state.trait.variance[0]
     root = jnp.ones_like(residual) if data.trait.root is None else data.trait.root
     spread = shift = jnp.zeros_like(data.y_precision)
@@ -36,11 +35,8 @@ def log_likelihood(state: State, data: ModelData, activation: Activation) -> Arr
         shift = layer.unweighted(w @ (missing * state.node_residual))
         within = layer.unweighted(layer.unweighted(jnp.ones_like(data.y_precision)))
         spread = within * ((w**2 * state.node_variance) @ missing)
-
-    def total(values: Array) -> Array:
-        return jnp.zeros(n, values.dtype).at[rows].add(values)
-
-    residual = residual + root * shift[rows]
+    total = data.by_individual
+    residual = residual + root * data.of_records(shift)
     shared = spread / (variance + spread * data.y_precision)
     squares = total(residual**2) - shared * total(root * residual) ** 2
     determinant = total(jnp.log(2 * jnp.pi * variance / root**2))

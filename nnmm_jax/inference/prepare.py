@@ -386,6 +386,7 @@ def prepare(
         n_markers=dataset.genotypes.shape[1],
         exchangeable=_exchangeable(nodes, omics, activation),
         mostly_missing=observed.size > 0 and bool(2 * observed.sum() <= observed.size),
+        one_record_each=np.array_equal(y_rows, np.arange(n)),
     )
     scaling = Scaling(
         nodes.mean, nodes.sd, trait_mean, trait_sd, tuple(part[2] for part in blocks), trait_terms

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array, random
 
 from nnmm_jax.inference import noise
-from nnmm_jax.inference.arrays import EffectHyper, LayerArrays, ModelData
+from nnmm_jax.inference.arrays import EffectHyper, LayerArrays, ModelData, inner_products
 from nnmm_jax.inference.blocks.mixed_model import everyone_values
 from nnmm_jax.inference.blocks.trait import parameters_of
 from nnmm_jax.inference.pointwise import log_likelihood
@@ -313,10 +313,17 @@ def _node_draws(key: Array, state: State, data: ModelData, settings: SweepSettin
     theta, w = parameters_of(state, activation), state.node_coef[0]
     blocks = list(zip(state.omics, data.omics, data.block_nodes, strict=True))
     genetic, other, residual, base = genetic_nodes(key, state, data)
-    sd = jnp.sqrt(state.node_variance)[:, None]
-    expected = activation.expected_features(genetic + base, sd, theta, data.units)
+    centred = _centre_rows(genetic)
+    var_genetic = inner_products(centred, centred) / centred.shape[-1]
+    if activation.linear:  # the same as below, without going through all nodes again
+        by_each, var_by_each = w[:, None] * centred, w**2 * var_genetic
+        summed = w @ genetic + w @ base
+    else:
+        sd = jnp.sqrt(state.node_variance)[:, None]
+        expected = activation.expected_features(genetic + base, sd, theta, data.units)
+        by_each = _centre_rows(w[:, None] * expected)
+        var_by_each, summed = jnp.var(by_each, axis=-1), w @ expected
     alignment = align(state, data, settings)
-    var_genetic = jnp.var(genetic, axis=-1)
     by_node = {
         "var_residual_node": state.node_variance,
         "var_genetic_node": var_genetic,
@@ -329,19 +336,19 @@ def _node_draws(key: Array, state: State, data: ModelData, settings: SweepSettin
         draw |= {name: alignment.arranged(value, nodes) for name, value in own.items()}
     draw |= {f"theta_{name}": value for name, value in theta.items()}
     z = alignment.signed(state.z)
-    values = NodeValues(z, alignment.signed(_centre_rows(genetic)), None, None)
+    values = NodeValues(z, alignment.signed(centred), None, None)
     if not activation.combines:
         draw["node_effect"] = alignment.signed(w)
         draw["node_included"] = alignment.arranged((w != 0).astype(w.dtype))
-        mediated = alignment.arranged(_centre_rows(w[:, None] * expected))
-        draw["var_mediated_node"] = jnp.var(mediated, axis=-1)
+        mediated = alignment.arranged(by_each)
+        draw["var_mediated_node"] = alignment.arranged(var_by_each)
         values = values._replace(mediated=mediated)
         if len(blocks) > 1:
             whole = jnp.stack([jnp.sum(mediated[nodes], axis=0) for _, _, nodes in blocks])
             draw["var_mediated_block"] = jnp.var(whole, axis=-1)
             values = values._replace(mediated_block=whole)
     total = w @ activation.features(state.z, theta, data.units)
-    return _Middle(draw, values, w @ expected, total)
+    return _Middle(draw, values, summed, total)
 
 
 def draw_quantities(

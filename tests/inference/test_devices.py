@@ -19,11 +19,15 @@ def test_layout__raises_without_the_devices() -> None:
         Layout(jax.device_count() + 1)
 
 
-@pytest.mark.parametrize("room", [0, 2**27], ids=["counts", "centred"])
-def test_padded_genotypes_multiply_as_without(monkeypatch, room: int) -> None:
+@pytest.mark.parametrize("kind", ["counts", "centred", "whole"])
+def test_padded_genotypes_multiply_as_without(monkeypatch, kind: str) -> None:
+    room = 2**27 if kind == "centred" else 0
     monkeypatch.setattr("nnmm_jax.inference.build_arrays.CENTRED_BYTES", room)
-    genotypes = np.random.default_rng(0).integers(-1, 3, (21, 40)).astype(np.int8)
+    monkeypatch.setattr("nnmm_jax.inference.fixed_point.available", lambda: kind == "whole")
+    least = 0 if kind == "whole" else -1
+    genotypes = np.random.default_rng(0).integers(least, 3, (21, 40)).astype(np.int8)
     plain = build_marker_matrix(DosageView(genotypes, marker_means(genotypes)))
+    assert plain.whole == (kind == "whole")
     # The count is not asked of JAX: nothing is laid out here.
     layout = object.__new__(Layout)
     object.__setattr__(layout, "count", 8)

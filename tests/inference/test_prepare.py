@@ -5,9 +5,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
-from nnmm_jax import RRBLUP, BayesC, InputError, Network
+from nnmm_jax import RRBLUP, BayesC, InputError, Network, read_dataset
 from nnmm_jax.inference import build_arrays
 from nnmm_jax.inference.build_arrays import (
     DosageView,
@@ -87,6 +88,26 @@ def test_spectrum_rebuilds_the_relationship(n_markers):
     rank = np.linalg.matrix_rank(dense)
     assert spectrum.values.shape == (rank,)
     np.testing.assert_allclose(spectrum.vectors @ spectrum.vectors.T, np.eye(rank), atol=1e-9)
+
+
+def test_as_many_records_as_individuals_may_be_of_some_of_them():
+    ids = pd.Index([f"i{k}" for k in range(6)], name="id")
+    genotypes = pd.DataFrame(genotypes_with_holes(np.int8)[:6].clip(0), index=ids)
+    genotypes.columns = [f"m{k}" for k in range(genotypes.shape[1])]
+    omics = pd.DataFrame({"a": np.arange(6.0) ** 2}, index=ids)
+    records = np.array([0, 0, 2, 3, 4, 5])
+    each = pd.DataFrame({"y": np.arange(6.0) ** 3}, index=ids)
+    some = each.set_axis(ids[records])
+    network = Network(marker_prior=RRBLUP())
+    one = prepare(read_dataset(genotypes, omics, each, "y"), network).data
+    other = prepare(read_dataset(genotypes, omics, some, "y"), network).data
+    assert one.one_record_each
+    assert not other.one_record_each
+    values = jnp.arange(6.0)
+    np.testing.assert_array_equal(one.of_records(values), values)
+    np.testing.assert_array_equal(one.by_individual(values), values)
+    np.testing.assert_array_equal(other.of_records(values), records)
+    np.testing.assert_array_equal(other.by_individual(values), [1.0, 0.0, 2.0, 3.0, 4.0, 5.0])
 
 
 @pytest.mark.parametrize("prior", [RRBLUP(share=0.3), BayesC(pi=0.9), BayesC(pi_counts=(3, 1))])

@@ -215,7 +215,7 @@ class Problem(NamedTuple):
         row = self.first + node
         z = trait.z[row] + self.directions.change(node, at)
         value = self.activation.feature_of(trait.z, row, z, theta, data.units)
-        return z, data.trait.weighted(value[data.y_rows])
+        return z, data.trait.weighted(data.of_records(value))
 
     def sums(self, node: Array | int, active: Array, trait: Trait) -> Sums:
         """Sums of an active node (record,)."""

@@ -297,7 +297,7 @@ def within_individuals(
     phenotype: PhenotypeInformation, state: State, data: ModelData
 ) -> tuple[Array, Array]:
     """Squares and degrees of freedom of the differences of records of one individual."""
-    each = without_nodes(state, data) - data.trait.weighted(phenotype.left[data.y_rows])
+    each = without_nodes(state, data) - data.trait.weighted(data.of_records(phenotype.left))
     return jnp.sum(each**2), data.y.shape[0] - jnp.sum(phenotype.seen)
 
 

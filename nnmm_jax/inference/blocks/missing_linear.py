@@ -29,8 +29,9 @@ def phenotype_information(state: State, data: ModelData) -> PhenotypeInformation
     weighted = data.trait.weighted(without_nodes(state, data))
     seen = data.y_precision > 0
     precision = jnp.where(seen, data.y_precision, 1.0)
-    total = jnp.zeros(precision.shape, weighted.dtype).at[data.y_rows].add(weighted)
-    return PhenotypeInformation(total / precision, state.trait.variance[0] / precision, seen)
+    return PhenotypeInformation(
+        data.by_individual(weighted) / precision, state.trait.variance[0] / precision, seen
+    )
 
 
 class NodeLayer(NamedTuple):

@@ -217,10 +217,11 @@ def _sweep(
         def mine(whole: Array, axis: int = -1) -> Array:
             return lax.dynamic_slice_in_dim(whole, index * size, size, axis=axis)
 
-        genotypes, loadings, old = markers.block(index), mine(term.loadings, 0), mine(coef)
+        # Not from the carry, which would be copied as a whole: a block has not moved before.
+        loadings, old = mine(term.loadings, 0), mine(effects.coef)
         new = coordinate_sweep(
             lax.dynamic_index_in_dim(term.grams, index, keepdims=False),
-            products(residual, genotypes) - (seen if flat else taken * seen) @ loadings.T,
+            markers.block_products(residual, index) - (seen if flat else taken * seen) @ loadings.T,
             old,
             draws.part(index * size, size),
             None if flat else OwnGram(loadings @ loadings.T, 1.0 - taken[:, 0]),
@@ -228,11 +229,11 @@ def _sweep(
         change = new - old
         return (
             lax.dynamic_update_slice_in_dim(coef, new, index * size, axis=-1),
-            residual - change @ genotypes,
+            residual - markers.block_values(change, index),
             seen - change @ loadings,
         )
 
-    start = (effects.coef, residual, residual @ arrays.design.basis.T)
+    start = (jnp.zeros_like(effects.coef), residual, residual @ arrays.design.basis.T)
     coef, residual, seen = lax.fori_loop(0, markers.n_blocks, update, start)
     fixed = noise.draw_normal(key_fixed, fixed_conditional(seen, var_e, arrays))
     return fixed, coef, residual - fixed @ arrays.design.basis

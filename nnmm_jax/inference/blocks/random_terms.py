@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax, random
 
 from nnmm_jax.inference import noise
-from nnmm_jax.inference.arrays import LayerArrays, RandomArrays
+from nnmm_jax.inference.arrays import LayerArrays, RandomArrays, inner_products
 from nnmm_jax.inference.blocks.mixed_model import fixed_conditional
 from nnmm_jax.inference.blocks.scale_move import scale_move
 from nnmm_jax.inference.state import EffectState, LayerState
@@ -153,7 +153,7 @@ def solve(system: LinearSystem, rhs: Array) -> tuple[Array, Array, Array]:
     solution (response, effect), iterations, number of responses that did not converge
     """
     inverse_diagonal = 1.0 / system.diagonal()
-    target = tolerance(rhs.dtype) ** 2 * jnp.sum(inverse_diagonal * rhs**2, axis=1)
+    target = tolerance(rhs.dtype) ** 2 * inner_products(rhs, inverse_diagonal * rhs)
 
     def unfinished(size: Array) -> Array:
         return ~(size <= target)
@@ -166,19 +166,19 @@ def solve(system: LinearSystem, rhs: Array) -> tuple[Array, Array, Array]:
     def advance(carry: Carry) -> Carry:
         solution, left, direction, size, step = carry
         image = system.apply(direction)
-        curvature = jnp.sum(direction * image, axis=1)
+        curvature = inner_products(direction, image)
         moving = unfinished(size) & (curvature > 0)
         length = jnp.where(moving, size / jnp.where(moving, curvature, 1.0), 0.0)[:, None]
         solution = solution + length * direction
         left = left - length * image
         conditioned = inverse_diagonal * left
-        new = jnp.sum(left * conditioned, axis=1)
+        new = inner_products(left, conditioned)
         ratio = jnp.where(size > 0, new / jnp.where(size > 0, size, 1.0), 0.0)[:, None]
         return solution, left, conditioned + ratio * direction, new, step + 1
 
     conditioned = inverse_diagonal * rhs
     start = (
-        jnp.zeros_like(rhs), rhs, conditioned, jnp.sum(rhs * conditioned, axis=1), jnp.array(0)
+        jnp.zeros_like(rhs), rhs, conditioned, inner_products(rhs, conditioned), jnp.array(0)
     )  # fmt: skip
     solution, _, _, size, steps = lax.while_loop(go_on, advance, start)
     return solution, steps, jnp.sum(unfinished(size))

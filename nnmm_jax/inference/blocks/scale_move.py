@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax, random
 
 from nnmm_jax.inference import noise
-from nnmm_jax.inference.arrays import EffectHyper
+from nnmm_jax.inference.arrays import EffectHyper, inner_products
 from nnmm_jax.inference.blocks.families import OrbitPrior, family_of
 from nnmm_jax.inference.state import EffectState
 
@@ -68,7 +68,7 @@ def scale_move(
     family = family_of(hyper)
     prior = family.orbit(effects, hyper)
     square = jnp.sum(genetic**2, axis=-1)
-    cross = jnp.sum(genetic * residual, axis=-1) + square
+    cross = inner_products(genetic, residual) + square
     # Invariant along the orbit, so that proposals are symmetric: curvature at the likelihood's
     # peak, plus that of the prior.
     signal = jnp.where(square > 0, cross**2 / (jnp.where(square > 0, square, 1.0) * var_e), 0.0)

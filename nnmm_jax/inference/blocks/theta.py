@@ -29,7 +29,7 @@ def log_density(flat: Array, state: State, data: ModelData, activation: Activati
     Given everything else but those; up to a constant.
     """
     theta = activation.parameters.constrain(flat)
-    active = activation.features(state.z, theta, data.units)[:, data.y_rows]
+    active = data.of_records(activation.features(state.z, theta, data.units))
     fitted = state.node_coef @ data.trait.weighted(active)
     response = without_terms(state, data)[None] - fitted
     basis, taken = data.trait.design.basis, data.trait.taken(state.trait.variance)[0]
@@ -107,7 +107,7 @@ def kernel(
     )
     state = state._replace(theta=tree.z_proposal, theta_adapt=adapt)
     theta = activation.parameters.constrain(tree.z_proposal)
-    active = activation.features(state.z, theta, data.units)[:, data.y_rows]
+    active = data.of_records(activation.features(state.z, theta, data.units))
     response = without_terms(state, data)[None] - state.node_coef @ data.trait.weighted(active)
     fixed, residual = draw_fixed(key_fixed, response, state, data)
     state = state._replace(trait=state.trait._replace(fixed=fixed, residual=residual))

@@ -25,7 +25,7 @@ def active_records(state: State, data: ModelData, activation: Activation) -> Arr
     """Activated nodes (feature, record) of the phenotype records, weighted."""
     theta = parameters_of(state, activation)
     active = activation.features(state.z, theta, data.units)
-    return data.trait.weighted(active[:, data.y_rows])
+    return data.trait.weighted(data.of_records(active))
 
 
 def without_nodes(state: State, data: ModelData) -> Array:
@@ -70,11 +70,11 @@ def trait_system(state: State, data: ModelData, activation: Activation) -> Trait
     design = data.trait.design
     active = active_records(state, data, activation)
     response = without_terms(state, data)
-    stacked = jnp.concatenate([active, response[None]])
-    seen = design.basis @ stacked.T
+    seen, seen_response = design.basis @ active.T, design.basis @ response
     taken = data.trait.taken(state.trait.variance)[0]
-    cross = active @ stacked.T - taken * (seen[:, :-1].T @ seen)
-    return TraitSystem(active, response, cross[:, :-1], cross[:, -1])
+    gram = active @ active.T - taken * (seen.T @ seen)
+    rhs = active @ response - taken * (seen.T @ seen_response)
+    return TraitSystem(active, response, gram, rhs)
 
 
 def joint_system(

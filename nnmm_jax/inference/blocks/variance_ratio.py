@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax, random
 
 from nnmm_jax.inference import noise
-from nnmm_jax.inference.arrays import EffectHyper, ResidualHyper
+from nnmm_jax.inference.arrays import EffectHyper, ResidualHyper, inner_products
 
 N_STEPS = 4  # Metropolis steps on the log ratio; each costs sums over the eigenvalues
 LEAST = 0.25  # information: steps stay below 5
@@ -75,7 +75,7 @@ class Ratio(NamedTuple):
         prior = self.hyper.df * self.hyper.scale * jnp.exp(-x)
         residual = self.residual_hyper
         prior = prior + jnp.where(residual.fixed, 0.0, residual.df * residual.scale)
-        total = jnp.sum(self.squares * inverse, axis=-1) + self.outside + prior
+        total = inner_products(self.squares, inverse) + self.outside + prior
         return total, scaled * inverse
 
 

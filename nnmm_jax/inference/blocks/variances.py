@@ -12,7 +12,14 @@ import numpyro.distributions as dist
 from jax import Array, random
 
 from nnmm_jax.inference import noise
-from nnmm_jax.inference.arrays import EffectHyper, LayerArrays, ModelData, ResidualHyper, TermArrays
+from nnmm_jax.inference.arrays import (
+    EffectHyper,
+    LayerArrays,
+    ModelData,
+    ResidualHyper,
+    TermArrays,
+    inner_products,
+)
 from nnmm_jax.inference.blocks.families import (
     family_of,
     variance_conditional,
@@ -39,7 +46,7 @@ def joint_variance_conditional(
     values : (rank,)
         Eigenvalues of the spectrum.
     """
-    scaled = jnp.sum(effects.coef**2 / values, axis=-1)
+    scaled = inner_products(effects.coef, effects.coef / values)
     return variance_conditional(hyper.df, hyper.scale, scaled, values.shape[0])
 
 
