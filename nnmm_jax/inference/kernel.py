@@ -22,6 +22,7 @@ from nnmm_jax.inference.quantities import draw_quantities
 from nnmm_jax.inference.start import start_state
 from nnmm_jax.inference.state import State
 from nnmm_jax.inference.sweep import SweepSettings, refreshed, sweep
+from nnmm_jax.inference.threefry import straight
 
 REFRESH_EVERY = 50  # sweeps between recomputations of the residual: float32 drift stays ~1e-6
 JOINT_EFFECTS_EVERY = 10  # marker effects of a joint draw cost more than the sweep itself
@@ -141,7 +142,7 @@ class NNMMKernel(MCMCKernel):
     def _sample_chains(self, state: KernelState, data: ModelData) -> KernelState:
         settings = self.settings
         t = state.i[0] + 1  # the same in all chains, so that the branches below stay branches
-        keys = jax.vmap(random.fold_in, in_axes=(0, None))(state.rng_key, t)
+        keys = straight(jax.vmap(random.fold_in, in_axes=(0, None))(state.rng_key, t))
         warmup_iteration = jnp.where(t <= self._num_warmup, t, 0)
         chain, stats = jax.vmap(lambda key, one: sweep(key, one, data, warmup_iteration, settings))(
             keys, state.chain
