@@ -27,7 +27,7 @@ def cases(**arguments):
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("components", [1, 3])
 @pytest.mark.parametrize(
-    ("sweep", "size"), cases(native=[1, GROUP - 1, 3 * GROUP], kernel=[GROUP - 1, 2 * GROUP])
+    ("sweep", "size"), cases(native=[1, GROUP - 1, 5 * GROUP], kernel=[GROUP - 1, 2 * GROUP])
 )
 def test_equal_to_the_loop_of_xla(sweep, size, components, own, sweep_arrays):
     arrays = sweep_arrays(size, components, own, jnp.float64)
