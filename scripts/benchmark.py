@@ -24,10 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMATS = {
-    "case": "{}",
-    "size": "{}",
     "value": "{:,.0f}",
-    "prior": "{}",
     "baseline_ms": "{:.2f}",
     "ours_ms": "{:.2f}",
     "times_faster": "{:.2f}",
@@ -50,6 +47,9 @@ FORMATS = {
     "iteration_s": "{:.2f}",
     "fastest_s": "{:.2f}",
     "threads_1_ms": "{:.2f}",
+    "predicted_gb": "{:.2f}",
+    "measured_gb": "{:.2f}",
+    "ratio": "{:.2f}",
     "threads_ms": "{:.2f}",
     "speed_up": "{:.2f}",
     "samples": "{:.0f}",
@@ -150,10 +150,16 @@ def print_table(title: str, table: "pd.DataFrame") -> None:
     shown = table.copy()
     for name in shown.columns:
         form = FORMATS.get(name, "{:.1f}")
-        shown[name] = [
-            "-" if value is None or value != value else form.format(value) for value in shown[name]
-        ]
+        shown[name] = [_shown(value, form) for value in shown[name]]
     print(f"\n{title}\n{shown.to_string(index=False)}", flush=True)
+
+
+def _shown(value: object, form: str) -> str:
+    if value is None or value != value:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else form.format(value)
 
 
 def against_baseline(options: argparse.Namespace) -> "dict[str, pd.DataFrame]":

@@ -113,7 +113,11 @@ def random_data(
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """Time one call, until its arrays are there."""
+    """Time a call as in the course of a run: the second of two, until its arrays are there.
+
+    The first one wakes processors and fills their caches.
+    """
+    jax.block_until_ready(call())
     began = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - began

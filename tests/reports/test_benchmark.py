@@ -24,6 +24,15 @@ def script():
     return module
 
 
+def test_tables_print_numbers_texts_and_answers(script, capsys):
+    row = {"setting": "small", "phase": "sampling", "ratio": 0.961, "within": True, "asked": None}
+    script.print_table("title", pd.DataFrame([row, row | {"within": False, "asked": 1.5}]))
+    lines = capsys.readouterr().out.split("\n")
+    assert lines[1:2] == ["title"]
+    assert lines[3].split() == ["small", "sampling", "0.96", "yes", "-"]
+    assert lines[4].split() == ["small", "sampling", "0.96", "no", "1.5"]
+
+
 def test_baseline_sweep_leaves_what_its_effects_do_not_explain():
     baseline = MarkerByMarker(random_data(50, 30, 2))
     start = baseline._residual.copy()
