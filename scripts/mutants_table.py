@@ -19,6 +19,7 @@ FORMATS = "tests/data/test_formats.py"
 QUALITY = "tests/data/test_quality.py"
 PREPARE = "tests/inference/test_prepare.py"
 VARIATIONAL = "tests/inference/test_variational.py"
+WHOLE = "tests/inference/test_fixed_point.py"
 LATENT = "tests/inference/test_latent_move.py"
 MEDIATED = "tests/inference/test_mediated_move.py"
 RATIO = "tests/inference/test_variance_ratio.py"
@@ -256,8 +257,8 @@ FIXED_EFFECTS = (
         "taken-in-trait",
         "fixed effects with a prior take all of what their design sees: node effects",
         f"{BLOCKS}/trait.py",
-        "cross = active @ stacked.T - taken * (seen[:, :-1].T @ seen)",
-        "cross = active @ stacked.T - seen[:, :-1].T @ seen",
+        "gram = active @ active.T - taken * (seen.T @ seen)",
+        "gram = active @ active.T - seen.T @ seen",
         (f"{PRIORS}::test_node_effects_and_fixed_effects[RR-BLUP-float64]",),
     ),
     Mutant(
@@ -306,9 +307,41 @@ FIXED_EFFECTS = (
         "machine-code-wrong-group",
         "machine code gives chains with cross-products of their own those of the first chain",
         f"{INFERENCE}/native_code.py",
-        "group = one * groups // responses",
-        "group = 0 * groups // responses",
+        "                        grams[group],\n",
+        "                        grams[0],\n",
         ("tests/inference/test_sequential.py::test_batched_like_any_function",),
+    ),
+    Mutant(
+        "machine-code-forgets-later",
+        "machine code tells a change only to the effects that are taken along with it",
+        f"{INFERENCE}/native_code.py",
+        "left, row = rhs[j + 1 :], gram[j, j + 1 :]",
+        "left, row = rhs[j + 1 : stop], gram[j, j + 1 : stop]",
+        ("tests/inference/test_sequential.py::test_equal_to_the_loop_of_xla",),
+    ),
+    Mutant(
+        "whole-numbers-middle-digit",
+        "products in whole numbers give the middle digit the weight of the lowest",
+        f"{INFERENCE}/fixed_point.py",
+        "(middle * _DIGIT + low)",
+        "(middle + low)",
+        (f"{WHOLE}::test_products_are_within_half_a_unit_of_each_number",),
+    ),
+    Mutant(
+        "whole-numbers-not-centred",
+        "products in whole numbers are those of the counts, not of the centred genotypes",
+        f"{INFERENCE}/arrays.py",
+        "self._codes(index), 1) - total * self._means(index)",
+        "self._codes(index), 1) - 0.0 * total * self._means(index)",
+        (f"{WHOLE}::test_genotypes_multiply_as_floats_do",),
+    ),
+    Mutant(
+        "as-many-records",
+        "as many records as individuals are taken for one record each",
+        f"{INFERENCE}/prepare.py",
+        "one_record_each=np.array_equal(y_rows, np.arange(n))",
+        "one_record_each=len(y_rows) == n",
+        (f"{PREPARE}::test_as_many_records_as_individuals_may_be_of_some_of_them",),
     ),
     Mutant(
         "kernel-own-effect",
@@ -509,8 +542,8 @@ MISSING = (
         "records-averaged",
         "the mean of several records counts as one record",
         f"{BLOCKS}/missing_linear.py",
-        "state.trait.variance[0] / precision, seen)",
-        "state.trait.variance[0] + 0.0 * precision, seen)",
+        "state.trait.variance[0] / precision, seen\n",
+        "state.trait.variance[0] + 0.0 * precision, seen\n",
         (f"{EXACT}::test_missing_omics_of_a_linear_network[more2]",),
     ),
     Mutant(
