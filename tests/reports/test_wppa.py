@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from nnmm_jax.posterior.fit_genotypes import read_fit_genotypes
@@ -51,7 +52,8 @@ def test_windows_name_place_and_lead(make_case):
 def test_some_responses_at_a_time_give_the_same(make_case, monkeypatch):
     whole = table_of(make_case())[0]
     monkeypatch.setattr(wppa, "_AT_A_TIME", 1)
-    assert whole.equals(table_of(make_case())[0])
+    # Up to rounding: a BLAS may sum a product of fewer rows in another order.
+    pd.testing.assert_frame_equal(table_of(make_case())[0], whole, rtol=1e-5)
 
 
 def test_draws_without_effects_explain_nothing(make_case):
