@@ -270,7 +270,7 @@ class ResidualHyper:
     jax.tree_util.register_dataclass,
     data_fields=[
         "markers", "loadings", "grams", "spectrum", "spectrum_loadings", "hyper", "mask",
-        "everyone", "columns",
+        "everyone", "columns", "incomplete",
     ],
     meta_fields=["name", "label", "polygenic", "are_markers"],
 )  # fmt: skip
@@ -303,6 +303,9 @@ class TermArrays:
     polygenic, are_markers : bool
         Whether it is a random term (pedigree, relationship matrix); whether its effects are marker
         effects. A relationship matrix in the place of G is neither.
+    incomplete : MarkerMatrix or None
+        Of the individuals with a missing node, where sums stand for all others
+        (:mod:`nnmm_jax.inference.blocks.complete`).
     """
 
     markers: MarkerMatrix
@@ -318,6 +321,7 @@ class TermArrays:
     label: str
     polygenic: bool
     are_markers: bool
+    incomplete: MarkerMatrix | None = None
 
 
 @partial(

@@ -229,6 +229,11 @@ class TermBuilder:
             are_markers=True,
         )
 
+    def incomplete(self, term: TermArrays, rows: np.ndarray) -> MarkerMatrix:
+        """Lay the markers of a term out for some individuals."""
+        columns = None if term.columns is None else np.asarray(term.columns)
+        return self.markers(DosageView(self.dataset.genotypes, self.means(), rows, columns))
+
     def _everyone(self, layer: Layer) -> bool:
         """Whether the records are the individuals."""
         return np.array_equal(layer.rows, np.arange(len(self.dataset.ids)))

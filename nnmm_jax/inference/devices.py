@@ -18,6 +18,7 @@ from jax.stages import Wrapped
 
 from nnmm_jax.errors import InputError
 from nnmm_jax.inference.arrays import MISSING_CODE, MarkerMatrix, ModelData
+from nnmm_jax.inference.blocks.complete import without_sums
 
 _AXIS = "individual"
 
@@ -79,6 +80,7 @@ class Layout:
         """
         if self.count == 1:
             return data
+        data = without_sums(data)  # which the devices would all have whole
         padded = jax.tree.map(
             self._padded, data, is_leaf=lambda node: isinstance(node, MarkerMatrix)
         )

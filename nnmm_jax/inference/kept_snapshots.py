@@ -11,6 +11,7 @@ from jax import Array, random
 
 from nnmm_jax.errors import InputError
 from nnmm_jax.inference.arrays import ModelData
+from nnmm_jax.inference.blocks import complete
 from nnmm_jax.inference.checkpoint import file_digest, load_arrays, write_arrays
 from nnmm_jax.inference.devices import Layout
 from nnmm_jax.inference.kernel import KernelState
@@ -30,7 +31,7 @@ def _compiled_snapshot(
     def one(state: KernelState, data: ModelData) -> dict[str, Array]:
         key = random.fold_in(random.fold_in(state.rng_key, state.i), _SNAPSHOT)
         of_draw = {name: state.draw[name] for name in state.draw if name.startswith(_OF_DRAW)}
-        return snapshot(key, state.chain, data) | of_draw
+        return snapshot(key, complete.whole(state.chain, data), data) | of_draw
 
     return layout.compiled(jax.vmap(one, in_axes=(0, None)) if chains > 1 else one)
 
@@ -43,7 +44,7 @@ def compiled_sites(
 
     def one(state: KernelState, data: ModelData) -> dict[str, Array]:
         key = random.fold_in(random.fold_in(state.rng_key, state.i), _SITES)
-        found = sites(key, state.chain, data, sweep, names)
+        found = sites(key, complete.whole(state.chain, data), data, sweep, names)
         return {name: value[None] for name, value in found.items()}
 
     def every(state: KernelState, data: ModelData) -> dict[str, Array]:

@@ -12,6 +12,7 @@ from jax import Array, lax, random
 from numpyro.infer.mcmc import MCMCKernel
 
 from nnmm_jax.inference.arrays import ModelData
+from nnmm_jax.inference.blocks import complete
 from nnmm_jax.inference.collect import (
     Accumulators,
     accumulate_effects,
@@ -110,8 +111,11 @@ class NNMMKernel(MCMCKernel):
     def _init_chain(self, rng_key: Array, data: ModelData) -> KernelState:
         settings = self.settings
         chain = start_state(random.fold_in(rng_key, _START), data, settings.activation)
+        chain = complete.summed(chain, data)
         stats_shape = jax.eval_shape(lambda: self._stats(rng_key, chain, data))
-        draw_shape = jax.eval_shape(lambda: draw_quantities(rng_key, chain, data, settings)[0])
+        draw_shape = jax.eval_shape(
+            lambda: draw_quantities(rng_key, complete.whole(chain, data), data, settings)[0]
+        )
 
         def zeros(tree: Any) -> Any:
             return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree)
@@ -164,6 +168,7 @@ class NNMMKernel(MCMCKernel):
         self, keys: Array, chain: State, data: ModelData, sums: Accumulators, kept: Array
     ) -> tuple[dict[str, Array], Accumulators]:
         settings = self.settings
+        chain = jax.vmap(complete.whole, in_axes=(0, None))(chain, data)
 
         def keep(key: Array, one: State, sums: Accumulators) -> Any:
             draw, values = draw_quantities(random.fold_in(key, _KEEP), one, data, settings)

@@ -6,7 +6,7 @@ not depend on units, and single precision suffices.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +35,9 @@ from nnmm_jax.network.activations import ACTIVATIONS, Activation, Units
 from nnmm_jax.network.priors import GBLUP, Prior, Residual, as_prior
 from nnmm_jax.network.spec import Network
 from nnmm_jax.network.terms import RandomTerm
+
+LEAST_INDIVIDUALS = 500  # below, products with genotypes are not what takes time
+MOST_LEFT = 0.75  # of the work of these products, where sums stand for complete individuals
 
 
 @dataclass(frozen=True, eq=False)
@@ -367,7 +370,7 @@ def prepare(
     observed = ~np.isnan(z)
     incomplete = ~observed.all(axis=0)
     data = ModelData(
-        omics=omics,
+        omics=_with_sums(omics, builder, nodes),
         trait=trait,
         z_start=jnp.asarray(np.nan_to_num(z), dtype),
         observed=jnp.asarray(observed),
@@ -385,7 +388,7 @@ def prepare(
         units=Units(*(jnp.asarray(one, dtype) for one in (nodes.mean, nodes.sd, trait_sd))),
         n_markers=dataset.genotypes.shape[1],
         exchangeable=_exchangeable(nodes, omics, activation),
-        mostly_missing=observed.size > 0 and bool(2 * observed.sum() <= observed.size),
+        mostly_missing=_mostly(~observed),
         one_record_each=np.array_equal(y_rows, np.arange(n)),
     )
     scaling = Scaling(
@@ -400,6 +403,41 @@ def prepare(
         tuple(part[1] for part in blocks),
         trait_design,
         _mean_rows(trait_design.matrix / trait_terms, dataset.record_rows, n).T,
+    )
+
+
+def _mostly(missing: np.ndarray) -> bool:
+    """Whether half of some cells are missing, or more."""
+    return missing.size > 0 and bool(2 * missing.sum() >= missing.size)
+
+
+def _with_sums(
+    omics: tuple[LayerArrays, ...], builder: TermBuilder, nodes: Nodes
+) -> tuple[LayerArrays, ...]:
+    """Let sums stand for complete individuals in layer 1 where they can, and where that is less.
+
+    They can where layer 1 is markers alone, swept in one block, with flat fixed effects and
+    without weights, where no node is latent and fewer than half are missing. A sweep then goes
+    through the cross-products of the markers and twice through the incomplete individuals, instead
+    of twice through everyone.
+    """
+    missing = np.isnan(nodes.z)
+    rows, n = np.flatnonzero(missing.any(axis=0)), missing.shape[1]
+    if n < LEAST_INDIVIDUALS or nodes.latent.any() or _mostly(missing):
+        return omics
+    for block in omics:
+        plain = block.root is None and block.fixed_precision is None and not block.random
+        if not plain or len(block.terms) != 1:
+            return omics
+        (term,) = block.terms
+        if term.grams is None or term.grams.shape[0] != 1 or not term.are_markers:
+            return omics
+        if term.markers.n_padded + 2 * len(rows) > MOST_LEFT * 2 * n:
+            return omics
+    return tuple(
+        replace(block, terms=(replace(term, incomplete=builder.incomplete(term, rows)),))
+        for block in omics
+        for term in block.terms
     )
 
 

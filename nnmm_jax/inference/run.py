@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from nnmm_jax.errors import InputError, RunInterrupted
 from nnmm_jax.inference.arrays import ModelData
+from nnmm_jax.inference.blocks import complete
 from nnmm_jax.inference.build_shapes import bytes_of
 from nnmm_jax.inference.clock import Clock
 from nnmm_jax.inference.collect import Accumulators
@@ -173,6 +174,8 @@ def compiled_program(data: ModelData, activation: Activation, settings: RunSetti
         Shapes, see :func:`nnmm_jax.inference.build_shapes.shapes`.
     """
     layout = Layout(settings.devices)
+    if layout.count > 1:
+        data = complete.without_sums(data)
     kernel, start = compiled_start(sweep_settings(activation, settings), settings.warmup, layout)
     keys = jax.eval_shape(lambda: chain_keys(settings.seed, settings.chains))
     start.lower(keys, data).compile()
@@ -225,8 +228,15 @@ class _Run:
             return
         self._state = start(keys, data)
         if change_start is not None:
-            self._state = self._state._replace(chain=change_start(self._state.chain))
+            chain = change_start(self._of_chains(complete.whole)(self._state.chain, data))
+            self._state = self._state._replace(chain=self._of_chains(complete.summed)(chain, data))
             self.clock.start()  # what that took is for the caller to say
+
+    def _of_chains(self, function: Callable[[State, ModelData], State]) -> Wrapped:
+        """Compile a function of one chain's state for the states of all chains."""
+        if self._chains > 1:
+            function = jax.vmap(function, in_axes=(0, None))
+        return self._layout.compiled(function)
 
     @property
     def done(self) -> int:

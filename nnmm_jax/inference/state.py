@@ -31,6 +31,30 @@ class EffectState(NamedTuple):
     own: Array | None
 
 
+class RecordSums(NamedTuple):
+    """What individuals whose nodes are complete come down to in layer 1.
+
+    Attributes
+    ----------
+    products : (response, padded marker)
+        Of the markers with the nodes of the complete individuals.
+    seen : (response, fixed term)
+        Of the fixed design's basis with them.
+    squares : (response,)
+        Sums of their squares.
+    explained : (response, padded marker)
+        Products of what the design leaves of the markers with the genetic values of everyone.
+    left : (response,)
+        Sums of squares of everyone's residuals.
+    """
+
+    products: Array
+    seen: Array
+    squares: Array
+    explained: Array
+    left: Array
+
+
 class LayerState(NamedTuple):
     """Mixed model of one layer; everything is times the square roots of known residual weights.
 
@@ -45,6 +69,8 @@ class LayerState(NamedTuple):
         Response minus everything that explains it: the cache that all blocks share.
     variance : (response,)
         Residual variances.
+    sums : RecordSums or None
+        Where they stand for the complete individuals: the records are then the incomplete ones.
     """
 
     fixed: Array
@@ -54,6 +80,7 @@ class LayerState(NamedTuple):
     random_values: tuple[Array, ...]
     residual: Array
     variance: Array
+    sums: RecordSums | None = None
 
 
 class AdaptState(NamedTuple):

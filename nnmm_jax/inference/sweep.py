@@ -125,7 +125,12 @@ def sweep(
         found.append({name: info.pop(name) for name in SOLVER if name in info})
         blocks = []
         for number, (block, arrays) in enumerate(zip(state.omics, data.omics, strict=True)):
-            new, more = layer.kernel(noise.of_block(keys["omics"], number), block, arrays)
+            new, more = layer.kernel(
+                noise.of_block(keys["omics"], number),
+                block,
+                arrays,
+                incomplete_rows=data.incomplete_rows,
+            )
             blocks.append(new)
             found.append(more)
         state = state._replace(omics=tuple(blocks))
@@ -150,9 +155,15 @@ def sweep(
 
 
 def refreshed(state: State, data: ModelData, activation: Activation) -> State:
-    """Compute all caches (values of terms, residuals) from scratch."""
+    """Compute all caches (values of terms, residuals) from scratch.
+
+    Where sums stand for complete individuals every sweep does so by itself in layer 1.
+    """
     blocks = []
     for block, arrays, nodes in zip(state.omics, data.omics, data.block_nodes, strict=True):
+        if block.sums is not None:
+            blocks.append(block)
+            continue
         omics, explained = layer.fitted(block, arrays)
         blocks.append(omics._replace(residual=arrays.weighted(state.z[nodes]) - explained))
     state = state._replace(omics=tuple(blocks))

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 import nnmm_jax as nm
 from nnmm_jax.errors import InputError
 from nnmm_jax.inference.arrays import ModelData
-from nnmm_jax.inference.blocks import missing_hmc
+from nnmm_jax.inference.blocks import complete, missing_hmc
 from nnmm_jax.inference.prepare import Prepared, prepare
 from nnmm_jax.inference.run import (
     RunSettings,
@@ -255,7 +255,9 @@ def settled(prepared: Prepared, settings: MixingSettings, *, nuts: bool) -> Stat
     state = start(chain_keys(settings.seed, settings.chains), prepared.data)
     for _ in range(-(-SETTLING // size)):
         state, _ = piece(state, prepared.data)
-    chains = state.chain
+    # Moves are looked at one by one, which takes the residuals of everyone.
+    one = partial(complete.whole, data=prepared.data)
+    chains = (one if settings.chains == 1 else jax.vmap(one))(state.chain)
     return chains if settings.chains == 1 else jax.tree.map(lambda leaf: leaf[0], chains)
 
 

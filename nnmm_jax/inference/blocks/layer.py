@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array, random
 
 from nnmm_jax.inference.arrays import EffectHyper, LayerArrays
+from nnmm_jax.inference.blocks import complete
 from nnmm_jax.inference.blocks.mixed_model import term_values, update_fixed, update_term
 from nnmm_jax.inference.blocks.random_terms import record_values, update_random
 from nnmm_jax.inference.state import EffectState, LayerState
@@ -19,6 +20,7 @@ def kernel(
     fixed_elsewhere: bool = False,
     sharing: Sequence[tuple[EffectState, EffectHyper]] = (),
     whole: Array | None = None,
+    incomplete_rows: Array | None = None,
 ) -> tuple[LayerState, dict[str, Array]]:
     """Update fixed effects and all terms of a layer once.
 
@@ -31,12 +33,17 @@ def kernel(
         Effects of nodes, whose variances may be relative to the residual's.
     whole : (response, record) or None
         The response where it never changes, weighted.
+    incomplete_rows : (incomplete individual,) int or None
+        Where sums may stand for the others.
 
     Returns
     -------
     state, info
     """
     info: dict[str, Array] = {}
+    if state.sums is not None:
+        assert incomplete_rows is not None
+        return complete.update(random.fold_in(key, 0), state, arrays, incomplete_rows), info
     for number in range(len(arrays.terms)):
         state = update_term(random.fold_in(key, number), state, arrays, number, sharing, whole)
     key_random, key_fixed = random.split(random.fold_in(key, len(arrays.terms)))

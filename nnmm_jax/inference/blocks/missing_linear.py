@@ -44,11 +44,21 @@ class NodeLayer(NamedTuple):
 def node_layer(state: State, data: ModelData, rows: Array) -> NodeLayer:
     """Layer-1 distribution of some individuals' nodes."""
     first = data.omics[0]  # all blocks have the same records and weights
-    residual = first.unweighted(state.node_residual)[:, rows]
+    residual = state.node_residual[:, _places(state, data, rows)]
+    if first.root is not None:
+        residual = residual / first.root[rows]
     variance = jnp.broadcast_to(state.node_variance[:, None], residual.shape)
     if first.root is not None:
         variance = variance / first.root[rows] ** 2
     return NodeLayer(state.z[:, rows] - residual, variance)
+
+
+def _places(state: State, data: ModelData, rows: Array) -> Array | slice:
+    """Where residuals of layer 1 have some individuals: all of them, or the incomplete ones."""
+    if state.omics[0].sums is None:
+        return rows
+    everyone = rows is data.incomplete_rows
+    return slice(None) if everyone else jnp.searchsorted(data.incomplete_rows, rows)
 
 
 def replace_rows(state: State, data: ModelData, rows: Array, values: Array) -> State:
@@ -56,8 +66,15 @@ def replace_rows(state: State, data: ModelData, rows: Array, values: Array) -> S
     change = values - state.z[:, rows]
     if data.omics[0].root is not None:
         change = change * data.omics[0].root[rows]
+    places = _places(state, data, rows)
+
+    def added(residual: Array, change: Array) -> Array:
+        if isinstance(places, slice):
+            return residual + change
+        return residual.at[:, places].add(change)
+
     blocks = tuple(
-        block._replace(residual=block.residual.at[:, rows].add(change[nodes]))
+        block._replace(residual=added(block.residual, change[nodes]))
         for block, nodes in zip(state.omics, data.block_nodes, strict=True)
     )
     return state._replace(z=state.z.at[:, rows].set(values), omics=blocks)

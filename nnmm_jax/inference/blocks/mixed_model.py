@@ -23,6 +23,7 @@ from nnmm_jax.inference.arrays import (
 )
 from nnmm_jax.inference.blocks.effects import (
     OwnGram,
+    SweepDraws,
     coordinate_sweep,
     draw_sweep,
 )
@@ -174,6 +175,27 @@ def allowed_effects(term: TermArrays) -> Array:
     return real if term.mask is None else real & term.mask
 
 
+def sweep_draws(
+    key: Array, effects: EffectState, var_e: Array, arrays: LayerArrays, term: TermArrays
+) -> SweepDraws:
+    """Draw all random numbers of a sweep over a term's effects, fixed effects integrated out."""
+    assert term.grams is not None
+    # Rounding may leave a marker that the design explains with a sum of squares below zero.
+    sum_squares = jnp.maximum(jnp.diagonal(term.grams, axis1=1, axis2=2).reshape(-1), 0.0)
+    if arrays.fixed_precision is not None:
+        # What fixed effects with a prior do not take, each response has for itself.
+        explained = jnp.sum(term.loadings**2, axis=1)
+        sum_squares = sum_squares + explained * (1.0 - arrays.taken(var_e)[:, None])
+    return draw_sweep(
+        key,
+        sum_squares,
+        var_e,
+        family_of(term.hyper).slabs(effects, var_e, term.hyper),
+        effects.weights if term.hyper.spike else None,
+        allowed_effects(term).T,
+    )
+
+
 def _sweep(
     key: Array,
     effects: EffectState,
@@ -194,22 +216,9 @@ def _sweep(
     """
     assert term.grams is not None
     key_coef, key_fixed = random.split(key)
-    markers, size, hyper = term.markers, term.markers.block_size, term.hyper
-    # Rounding may leave a marker that the design explains with a sum of squares below zero.
-    sum_squares = jnp.maximum(jnp.diagonal(term.grams, axis1=1, axis2=2).reshape(-1), 0.0)
-    taken = arrays.taken(var_e)[:, None]
-    flat = arrays.fixed_precision is None
-    if not flat:  # what fixed effects with a prior do not take, each response has for itself
-        explained = jnp.sum(term.loadings**2, axis=1)
-        sum_squares = sum_squares + explained * (1.0 - taken)
-    draws = draw_sweep(
-        key_coef,
-        sum_squares,
-        var_e,
-        family_of(hyper).slabs(effects, var_e, hyper),
-        effects.weights if hyper.spike else None,
-        allowed_effects(term).T,
-    )
+    markers, size = term.markers, term.markers.block_size
+    taken, flat = arrays.taken(var_e)[:, None], arrays.fixed_precision is None
+    draws = sweep_draws(key_coef, effects, var_e, arrays, term)
 
     def update(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         coef, residual, seen = carry

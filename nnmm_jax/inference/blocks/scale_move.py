@@ -42,6 +42,43 @@ def log_density(
     return likelihood + prior.slope * log_k - prior.weight * k**prior.power
 
 
+def draw_scale(
+    key: Array,
+    effects: EffectState,
+    cross: Array,
+    square: Array,
+    var_e: Array,
+    hyper: EffectHyper,
+) -> Array:
+    """Draw k (response,), the factor of each response's effects.
+
+    Parameters
+    ----------
+    cross, square : (response,)
+        As in :func:`log_density`.
+    """
+    prior = family_of(hyper).orbit(effects, hyper)
+    # Invariant along the orbit, so that proposals are symmetric: curvature at the likelihood's
+    # peak, plus that of the prior.
+    signal = jnp.where(square > 0, cross**2 / (jnp.where(square > 0, square, 1.0) * var_e), 0.0)
+    step = 2.4 / jnp.sqrt(signal + prior.curvature)
+    key_step, key_accept = random.split(key)
+    steps = step * noise.normal(key_step, (N_STEPS, *step.shape), step.dtype)
+    log_u = jnp.log(noise.uniform(key_accept, steps.shape, step.dtype))
+
+    def density(log_k: Array) -> Array:
+        return log_density(log_k, prior, cross, square, var_e)
+
+    def move(log_k: Array, draws: tuple[Array, Array]) -> tuple[Array, None]:
+        change, threshold = draws
+        proposed = log_k + change
+        accepted = threshold < density(proposed) - density(log_k)
+        return jnp.where(accepted, proposed, log_k), None
+
+    log_k, _ = lax.scan(move, jnp.zeros_like(step), (steps, log_u))
+    return jnp.exp(log_k)
+
+
 def scale_move(
     key: Array,
     effects: EffectState,
@@ -65,28 +102,8 @@ def scale_move(
     """
     if hyper.known:
         return effects, genetic, residual
-    family = family_of(hyper)
-    prior = family.orbit(effects, hyper)
     square = jnp.sum(genetic**2, axis=-1)
     cross = inner_products(genetic, residual) + square
-    # Invariant along the orbit, so that proposals are symmetric: curvature at the likelihood's
-    # peak, plus that of the prior.
-    signal = jnp.where(square > 0, cross**2 / (jnp.where(square > 0, square, 1.0) * var_e), 0.0)
-    step = 2.4 / jnp.sqrt(signal + prior.curvature)
-    key_step, key_accept = random.split(key)
-    steps = step * noise.normal(key_step, (N_STEPS, *step.shape), step.dtype)
-    log_u = jnp.log(noise.uniform(key_accept, steps.shape, step.dtype))
-
-    def density(log_k: Array) -> Array:
-        return log_density(log_k, prior, cross, square, var_e)
-
-    def move(log_k: Array, draws: tuple[Array, Array]) -> tuple[Array, None]:
-        change, threshold = draws
-        proposed = log_k + change
-        accepted = threshold < density(proposed) - density(log_k)
-        return jnp.where(accepted, proposed, log_k), None
-
-    log_k, _ = lax.scan(move, jnp.zeros_like(step), (steps, log_u))
-    k = jnp.exp(log_k)
+    k = draw_scale(key, effects, cross, square, var_e, hyper)
     change = (k - 1.0)[:, None] * genetic
-    return family.scaled(effects, k), genetic + change, residual - change
+    return family_of(hyper).scaled(effects, k), genetic + change, residual - change

@@ -16,7 +16,6 @@ from nnmm_jax.inference.arrays import (
     EffectHyper,
     LayerArrays,
     ModelData,
-    ResidualHyper,
     TermArrays,
     inner_products,
 )
@@ -65,17 +64,12 @@ def random_variance_conditional(
 
 
 def residual_conditional(
-    residual: Array, hyper: ResidualHyper, sets: list[tuple[EffectState, EffectHyper]]
+    state: LayerState, arrays: LayerArrays, sets: list[tuple[EffectState, EffectHyper]]
 ) -> dist.InverseGamma:
-    """Conditional of residual variances; effects of a lasso have a say in them.
-
-    Parameters
-    ----------
-    residual : (response, record)
-        Weighted.
-    """
-    squares = jnp.sum(residual**2, axis=-1)
-    count = jnp.full(squares.shape, residual.shape[-1], squares.dtype)
+    """Conditional of residual variances; effects of a lasso have a say in them."""
+    hyper = arrays.residual_hyper
+    squares = jnp.sum(state.residual**2, axis=-1) if state.sums is None else state.sums.left
+    count = jnp.full(squares.shape, arrays.design.matrix.shape[-1], squares.dtype)
     squares, count = with_residual_terms(squares, count, sets)
     return variance_conditional(hyper.df, hyper.scale, squares, count)
 
@@ -118,7 +112,7 @@ def _layer_conditionals(
             scaled = contrasts(group, effects.coef)
             found[f"level_{group.name}"] = random_variance_conditional(effects, scaled, group.hyper)
     name = f"{name}{arrays.suffix}"
-    found[name] = residual_conditional(state.residual, arrays.residual_hyper, sets)
+    found[name] = residual_conditional(state, arrays, sets)
     return found
 
 
