@@ -19,13 +19,14 @@ from nnmm_jax.inference.collect import (
     accumulate_nodes,
     empty_accumulators,
 )
-from nnmm_jax.inference.quantities import draw_quantities
+from nnmm_jax.inference.quantities import NodeValues, draw_quantities
 from nnmm_jax.inference.start import start_state
 from nnmm_jax.inference.state import State
 from nnmm_jax.inference.sweep import SweepSettings, refreshed, sweep
 from nnmm_jax.inference.threefry import straight
 
 REFRESH_EVERY = 50  # sweeps between recomputations of the residual: float32 drift stays ~1e-6
+NODES_EVERY = 10  # values of nodes where sums stand for people: they cost as much as the sweep
 JOINT_EFFECTS_EVERY = 10  # marker effects of a joint draw cost more than the sweep itself
 
 _START, _KEEP, _KEEP_EFFECTS = 2**31 - 1, 2**31 - 2, 2**31 - 3  # subkeys outside the sweep's own
@@ -113,9 +114,7 @@ class NNMMKernel(MCMCKernel):
         chain = start_state(random.fold_in(rng_key, _START), data, settings.activation)
         chain = complete.summed(chain, data)
         stats_shape = jax.eval_shape(lambda: self._stats(rng_key, chain, data))
-        draw_shape = jax.eval_shape(
-            lambda: draw_quantities(rng_key, complete.whole(chain, data), data, settings)[0]
-        )
+        draw_shape = jax.eval_shape(lambda: self._quantities(rng_key, chain, data)[0])
 
         def zeros(tree: Any) -> Any:
             return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree)
@@ -164,21 +163,38 @@ class NNMMKernel(MCMCKernel):
         )
         return KernelState(state.i + 1, state.rng_key, chain, draw, stats, sums)
 
+    def _quantities(
+        self, key: Array, state: State, data: ModelData
+    ) -> tuple[dict[str, Array], NodeValues | None]:
+        if not self.settings.activation.linear:  # expectations take the genetic values of everyone
+            state = complete.whole(state, data)
+        return draw_quantities(key, state, data, self.settings)
+
     def _keep(
         self, keys: Array, chain: State, data: ModelData, sums: Accumulators, kept: Array
     ) -> tuple[dict[str, Array], Accumulators]:
         settings = self.settings
-        chain = jax.vmap(complete.whole, in_axes=(0, None))(chain, data)
 
         def keep(key: Array, one: State, sums: Accumulators) -> Any:
-            draw, values = draw_quantities(random.fold_in(key, _KEEP), one, data, settings)
+            draw, values = self._quantities(random.fold_in(key, _KEEP), one, data)
             return draw, accumulate_nodes(values, sums)
+
+        def keep_nodes(key: Array, one: State, sums: Accumulators) -> Accumulators:
+            everyone = complete.whole(one, data)
+            key = random.fold_in(key, _KEEP)
+            return accumulate_nodes(draw_quantities(key, everyone, data, settings)[1], sums)
 
         def keep_effects(key: Array, one: State, sums: Accumulators) -> Accumulators:
             key = random.fold_in(key, _KEEP_EFFECTS)
             return accumulate_effects(key, one, data, settings, sums)
 
         draw, sums = jax.vmap(keep)(keys, chain, sums)
+        if settings.activation.linear and complete.stand_in(chain):
+            sums = lax.cond(
+                (kept - 1) % NODES_EVERY == 0,
+                lambda: jax.vmap(keep_nodes)(keys, chain, sums),
+                lambda: sums,
+            )
         layers = (*data.omics, data.trait)
         joint = any(term.spectrum is not None for arrays in layers for term in arrays.terms)
         every = JOINT_EFFECTS_EVERY if joint else 1

@@ -21,6 +21,7 @@ import numpy as np
 from jax import Array
 
 from nnmm_jax.inference.sequential import batched_as_responses, switched_off
+from nnmm_jax.threads import threads
 
 
 def _interface_version() -> tuple[int, int] | None:
@@ -64,8 +65,8 @@ def _target(dtype: np.dtype) -> str:
 
     version = _interface_version()
     assert version is not None
-    compiled = handler(dtype.name, *version)
-    function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(compiled.address)
+    compiled = handler(dtype.name, *version, threads())
+    function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(compiled[0].address)
     jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(function), platform="cpu")
     _KEPT.extend((compiled, function))
     return name

@@ -5,8 +5,10 @@ Compiled once and kept on disk by numba, beside this file or in the user's cache
 
 from typing import Any
 
+import llvmlite.binding
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import carray, cfunc, njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -21,6 +23,7 @@ _ASKS_FOR_METADATA, _EXECUTE = 1, 3
 # Effects that all responses go through before any goes on: their rows of the cross-products then
 # stay in the processor's cache: up to a fifth of the time with 100 responses of 1,000 effects.
 _TILE = 128
+_LEAST = 4096  # effects of all responses for each thread: starting one takes some 20 microseconds
 
 
 @intrinsic
@@ -132,25 +135,51 @@ def _asked(frame: int, major: int, minor: int) -> bool:
     return _number(frame + _FRAME_STAGE) == _EXECUTE
 
 
-def handler(name: str, major: int, minor: int) -> Any:
-    """Compile what XLA calls, for one precision.
+def _symbol(builder: Any, name: str) -> Any:
+    """A function of one whole number that the linker is told of by its name."""
+    word = ir.IntType(64)
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(word, [word]), name)
 
-    Parameters
-    ----------
-    name : str
-        Of the precision: float32 or float64.
-    major, minor : int
-        Version of XLA's C interface.
 
-    Returns
-    -------
-    numba's C function, whose ``address`` XLA may call as long as the object lives.
+@intrinsic(prefer_literal=True)
+def _address(typing_context: Any, name: Any) -> Any:
+    """Address of a function that has such a name."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ptrtoint(_symbol(builder, name.literal_value), ir.IntType(64))
+
+    return types.int64(name), generate
+
+
+@intrinsic(prefer_literal=True)
+def _call(typing_context: Any, name: Any, argument: Any) -> Any:
+    """Call it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.call(_symbol(builder, name.literal_value), [arguments[1]])
+
+    return types.int64(name, types.int64), generate
+
+
+_start_thread = types.ExternalFunction(
+    "pthread_create", types.int32(types.intp, types.intp, types.intp, types.intp)
+)
+_join_thread = types.ExternalFunction("pthread_join", types.int32(types.intp, types.intp))
+
+
+def _can_start_threads() -> bool:
+    return all(llvmlite.binding.address_of_symbol(f"pthread_{one}") for one in ("create", "join"))
+
+
+def _compiled_part(name: str) -> Any:
+    """Compile the sweep over some of the responses; its argument is where three words are.
+
+    They are the address of XLA's call, the first response, and the one behind the last.
     """
     real = {"float32": numba.float32, "float64": numba.float64}[name]
 
-    def handle(frame: int) -> int:
-        if not _asked(frame, major, minor):
-            return 0
+    def part(words: int) -> int:
+        frame, first, last = _word(words), _word(words + 8), _word(words + 16)
         arguments, results = _word(frame + _FRAME_ARGUMENTS), _word(frame + _FRAME_RESULTS)
         at_grams, at_extra, at_share = _word(arguments), _word(arguments + 8), _word(arguments + 16)
         at_rhs, at_coef = _word(arguments + 24), _word(arguments + 32)
@@ -174,11 +203,13 @@ def handler(name: str, major: int, minor: int) -> Any:
         precision = carray(_data(at_precision), (responses,), real)
         new = carray(_data(at_new), (responses, size), real)
         left = carray(_data(at_left), (responses, size), real)
-        for one in range(responses):
+        for one in range(first, last):
             left[one, :] = rhs[one]
         for group in range(groups):
-            for start in range(0, size, _TILE):
-                for one in range(group * responses // groups, (group + 1) * responses // groups):
+            begin = max(first, group * responses // groups)
+            end = min(last, (group + 1) * responses // groups)
+            for start in range(0, size if begin < end else 0, _TILE):
+                for one in range(begin, end):
                     _response(
                         grams[group],
                         extra[group],
@@ -195,4 +226,56 @@ def handler(name: str, major: int, minor: int) -> Any:
                     )
         return 0
 
-    return cfunc(numba.int64(numba.int64), cache=_KEEP)(handle)
+    return cfunc(numba.int64(numba.int64), cache=_KEEP)(part)
+
+
+def handler(name: str, major: int, minor: int, threads: int) -> tuple[Any, ...]:
+    """Compile what XLA calls, for one precision.
+
+    Parameters
+    ----------
+    name : str
+        Of the precision: float32 or float64.
+    major, minor : int
+        Version of XLA's C interface.
+    threads : int
+        Over which responses are spread, where there is enough to do.
+
+    Returns
+    -------
+    tuple
+        numba's C function, whose ``address`` XLA may call, and what it calls: both as long as
+        these objects live.
+    """
+    part = _compiled_part(name)
+    symbol = f"nnmm_jax_sweep_part_{name}"
+    llvmlite.binding.add_symbol(symbol, part.address)
+    threads = threads if _can_start_threads() else 1
+
+    def handle(frame: int) -> int:
+        if not _asked(frame, major, minor):
+            return 0
+        at_offset = _word(_word(frame + _FRAME_ARGUMENTS) + 40)
+        responses, size = _extent(at_offset, 0), _extent(at_offset, 2)
+        parts = max(1, min(threads, responses, responses * size // _LEAST))
+        words = np.empty((parts, 4), np.int64)  # a thread's own name, and what it is to do
+        for number in range(parts):
+            words[number, 0] = 0
+            words[number, 1] = frame
+            words[number, 2] = number * responses // parts
+            words[number, 3] = (number + 1) * responses // parts
+        base = words.ctypes.data
+        for number in range(1, parts):
+            place = base + 32 * number
+            if _start_thread(place, 0, _address(symbol), place + 8) != 0:
+                words[number, 1] = 0  # it did not start
+        _call(symbol, base + 8)
+        for number in range(1, parts):
+            if words[number, 1] != 0:
+                _join_thread(words[number, 0], 0)
+            else:
+                words[number, 1] = frame
+                _call(symbol, base + 32 * number + 8)
+        return 0
+
+    return cfunc(numba.int64(numba.int64), cache=_KEEP)(handle), part

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from nnmm_jax.inference.arrays import ModelData
+from nnmm_jax.inference.blocks import complete
 from nnmm_jax.inference.state import State
 from nnmm_jax.network.activations import Activation
 
@@ -32,7 +33,11 @@ def log_likelihood(state: State, data: ModelData, activation: Activation) -> Arr
         layer, w = data.omics[0], state.node_coef[0]
         missing = (~data.observed).astype(w.dtype)
         # Sums over nodes as products of a row with a matrix: several times as fast as sums.
-        shift = layer.unweighted(w @ (missing * state.node_residual))
+        if complete.stand_in(state):
+            rows = data.incomplete_rows
+            shift = shift.at[rows].set(w @ (missing[:, rows] * state.node_residual))
+        else:
+            shift = layer.unweighted(w @ (missing * state.node_residual))
         within = layer.unweighted(layer.unweighted(jnp.ones_like(data.y_precision)))
         spread = within * ((w**2 * state.node_variance) @ missing)
     total = data.by_individual

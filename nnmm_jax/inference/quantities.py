@@ -11,6 +11,7 @@ from jax import Array, random
 
 from nnmm_jax.inference import noise
 from nnmm_jax.inference.arrays import EffectHyper, LayerArrays, ModelData, inner_products
+from nnmm_jax.inference.blocks import complete
 from nnmm_jax.inference.blocks.mixed_model import everyone_values
 from nnmm_jax.inference.blocks.trait import parameters_of
 from nnmm_jax.inference.pointwise import log_likelihood
@@ -312,22 +313,15 @@ def _node_draws(key: Array, state: State, data: ModelData, settings: SweepSettin
     activation = settings.activation
     theta, w = parameters_of(state, activation), state.node_coef[0]
     blocks = list(zip(state.omics, data.omics, data.block_nodes, strict=True))
-    genetic, other, residual, base = genetic_nodes(key, state, data)
-    centred = _centre_rows(genetic)
-    var_genetic = inner_products(centred, centred) / centred.shape[-1]
-    if activation.linear:  # the same as below, without going through all nodes again
-        by_each, var_by_each = w[:, None] * centred, w**2 * var_genetic
-        summed = w @ genetic + w @ base
-    else:
-        sd = jnp.sqrt(state.node_variance)[:, None]
-        expected = activation.expected_features(genetic + base, sd, theta, data.units)
-        by_each = _centre_rows(w[:, None] * expected)
-        var_by_each, summed = jnp.var(by_each, axis=-1), w @ expected
     alignment = align(state, data, settings)
+    if activation.linear and complete.stand_in(state):
+        of_nodes = _nodes_from_sums(state, data, w)
+    else:
+        of_nodes = _nodes_of_everyone(key, state, data, activation, w)
     by_node = {
         "var_residual_node": state.node_variance,
-        "var_genetic_node": var_genetic,
-        "h2_node": var_genetic / jnp.var(genetic + other + residual, axis=-1),
+        "var_genetic_node": of_nodes.var_genetic,
+        "h2_node": of_nodes.var_genetic / of_nodes.var_whole,
     }
     draw = {name: alignment.arranged(value) for name, value in by_node.items()}
     for block, arrays, nodes in blocks:
@@ -335,20 +329,99 @@ def _node_draws(key: Array, state: State, data: ModelData, settings: SweepSettin
         own = _layer_quantities("marker", block, arrays)
         draw |= {name: alignment.arranged(value, nodes) for name, value in own.items()}
     draw |= {f"theta_{name}": value for name, value in theta.items()}
-    z = alignment.signed(state.z)
-    values = NodeValues(z, alignment.signed(centred), None, None)
+    values = None
+    if of_nodes.centred is not None:
+        z = alignment.signed(state.z)
+        values = NodeValues(z, alignment.signed(of_nodes.centred), None, None)
     if not activation.combines:
         draw["node_effect"] = alignment.signed(w)
         draw["node_included"] = alignment.arranged((w != 0).astype(w.dtype))
-        mediated = alignment.arranged(by_each)
-        draw["var_mediated_node"] = alignment.arranged(var_by_each)
-        values = values._replace(mediated=mediated)
+        draw["var_mediated_node"] = alignment.arranged(of_nodes.var_mediated)
         if len(blocks) > 1:
-            whole = jnp.stack([jnp.sum(mediated[nodes], axis=0) for _, _, nodes in blocks])
-            draw["var_mediated_block"] = jnp.var(whole, axis=-1)
-            values = values._replace(mediated_block=whole)
+            draw["var_mediated_block"] = jnp.var(of_nodes.by_block, axis=-1)
+        if values is not None and of_nodes.mediated is not None:
+            values = values._replace(
+                mediated=alignment.arranged(of_nodes.mediated),
+                mediated_block=of_nodes.by_block if len(blocks) > 1 else None,
+            )
     total = w @ activation.features(state.z, theta, data.units)
-    return _Middle(draw, values, summed, total)
+    return _Middle(draw, values, of_nodes.summed, total)
+
+
+class _Nodes(NamedTuple):
+    """What the nodes of a draw give, as they are in the state.
+
+    Attributes
+    ----------
+    var_genetic, var_whole, var_mediated : (node,)
+        Variances over individuals: of the node's breeding value, of the node without fixed
+        effects, of what its breeding value gives to the trait's.
+    summed : (individual,)
+        What all nodes give to the trait's breeding value, not centred.
+    by_block : (block, individual)
+        The same of every block, centred.
+    centred, mediated : (node, individual) or None
+        As in :class:`NodeValues`; ``None`` where they would have to be formed for this alone.
+    """
+
+    var_genetic: Array
+    var_whole: Array
+    var_mediated: Array
+    summed: Array
+    by_block: Array
+    centred: Array | None
+    mediated: Array | None
+
+
+def _nodes_of_everyone(
+    key: Array, state: State, data: ModelData, activation: Activation, w: Array
+) -> _Nodes:
+    """From the values of all nodes in all individuals."""
+    genetic, other, residual, base = genetic_nodes(key, state, data)
+    centred = _centre_rows(genetic)
+    var_genetic = inner_products(centred, centred) / centred.shape[-1]
+    if activation.linear:  # the same as below, without going through all nodes again
+        by_each, var_by_each = w[:, None] * centred, w**2 * var_genetic
+        summed = w @ genetic + w @ base
+    else:
+        theta = parameters_of(state, activation)
+        sd = jnp.sqrt(state.node_variance)[:, None]
+        expected = activation.expected_features(genetic + base, sd, theta, data.units)
+        by_each = _centre_rows(w[:, None] * expected)
+        var_by_each, summed = jnp.var(by_each, axis=-1), w @ expected
+    return _Nodes(
+        var_genetic,
+        jnp.var(genetic + other + residual, axis=-1),
+        var_by_each,
+        summed,
+        jnp.stack([jnp.sum(by_each[nodes], axis=0) for nodes in data.block_nodes]),
+        centred,
+        by_each,
+    )
+
+
+def _nodes_from_sums(state: State, data: ModelData, w: Array) -> _Nodes:
+    """The same of a linear network where sums stand for complete individuals."""
+    found = [
+        complete.explained(block, arrays, w[nodes])
+        for block, arrays, nodes in zip(state.omics, data.omics, data.block_nodes, strict=True)
+    ]
+    fixed = [
+        block.fixed @ arrays.design.matrix
+        for block, arrays in zip(state.omics, data.omics, strict=True)
+    ]
+    base = jnp.concatenate([jnp.mean(one, axis=-1) for one in fixed])
+    var_genetic = jnp.concatenate([one.variance for one in found])
+    by_block = jnp.stack([one.weighted for one in found])
+    return _Nodes(
+        var_genetic,
+        jnp.var(state.z - jnp.concatenate(fixed), axis=-1),
+        w**2 * var_genetic,
+        jnp.sum(by_block, axis=0) + w @ base,
+        _centre_rows(by_block),
+        None,
+        None,
+    )
 
 
 def draw_quantities(

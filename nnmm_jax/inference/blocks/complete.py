@@ -7,11 +7,18 @@ then goes through the genotypes of the incomplete individuals only. Draws are th
 """
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from jax import Array, random
 
 from nnmm_jax.inference import noise
-from nnmm_jax.inference.arrays import LayerArrays, MarkerMatrix, ModelData, inner_products
+from nnmm_jax.inference.arrays import (
+    LayerArrays,
+    MarkerMatrix,
+    ModelData,
+    TermArrays,
+    inner_products,
+)
 from nnmm_jax.inference.blocks.effects import coordinate_sweep
 from nnmm_jax.inference.blocks.families import family_of
 from nnmm_jax.inference.blocks.mixed_model import (
@@ -80,6 +87,41 @@ def whole(state: State, data: ModelData) -> State:
         residual = state.z[nodes] - block.fixed @ arrays.design.matrix - values
         blocks.append(block._replace(term_values=(values,), residual=residual, sums=None))
     return state._replace(omics=tuple(blocks))
+
+
+def stand_in(state: State) -> bool:
+    """Whether sums stand for complete individuals in this state."""
+    return any(block.sums is not None for block in state.omics)
+
+
+class Explained(NamedTuple):
+    """What markers explain of the nodes of a block in everyone.
+
+    Attributes
+    ----------
+    variance : (response,)
+        Of the genetic values over individuals.
+    weighted : (individual,)
+        Sum of the genetic values, each times the weight of its node.
+    """
+
+    variance: Array
+    weighted: Array
+
+
+def explained(state: LayerState, arrays: LayerArrays, weights: Array) -> Explained:
+    """Return what markers explain, from the sums; ``weights`` are (response,)."""
+    (effects,), (term,) = state.terms, arrays.terms
+    assert state.sums is not None
+    # Markers are centred, and so are their values.
+    variance = _squares(effects.coef, state.sums, term) / term.markers.n_records
+    return Explained(variance, term.markers.predict(weights[None] @ effects.coef)[0])
+
+
+def _squares(coef: Array, sums: RecordSums, term: TermArrays) -> Array:
+    """Sums of squares (response,) of genetic values over everyone."""
+    seen = coef @ term.loadings
+    return inner_products(coef, sums.explained) + inner_products(seen, seen)
 
 
 def update(key: Array, state: LayerState, arrays: LayerArrays, rows: Array) -> LayerState:
