@@ -21,8 +21,10 @@ _METADATA_MAJOR, _METADATA_MINOR, _METADATA_TRAITS = 24, 28, 32
 _BUFFER_DATA, _BUFFER_EXTENTS = 24, 40
 _ASKS_FOR_METADATA, _EXECUTE = 1, 3
 # Effects that all responses go through before any goes on: their rows of the cross-products then
-# stay in the processor's cache: up to a fifth of the time with 100 responses of 1,000 effects.
+# stay in the processor's cache, and later effects hear of four changes at a time: nearly half of
+# the time with 100 responses of 1,000 effects.
 _TILE = 128
+_VECTOR = 16
 _LEAST = 4096  # effects of all responses for each thread: starting one takes some 20 microseconds
 
 
@@ -34,6 +36,24 @@ def _pointer(typing_context: Any, address: Any) -> Any:
         return builder.inttoptr(arguments[0], cgutils.voidptr_t)
 
     return types.voidptr(address), generate
+
+
+def _alone(rhs: Any, gram: Any, j: int, change: Any, start: int, stop: int) -> None:
+    """Let effects from start to stop feel one change."""
+    # Views counted from 0: an index that might be negative would not be vectorised.
+    left, row = rhs[start:stop], gram[j, start:stop]
+    for i in range(left.shape[0]):
+        left[i] -= row[i] * change
+
+
+def _together(rhs: Any, gram: Any, changed: Any, change: Any, start: int) -> None:
+    """Let effects from start on feel four changes, for one reading of what they have left."""
+    left = rhs[start:]
+    first, second = gram[changed[0], start:], gram[changed[1], start:]
+    third, fourth = gram[changed[2], start:], gram[changed[3], start:]
+    a, b, c, d = change[0], change[1], change[2], change[3]
+    for i in range(left.shape[0]):
+        left[i] -= (first[i] * a + second[i] * b) + (third[i] * c + fourth[i] * d)
 
 
 def _response(
@@ -49,12 +69,15 @@ def _response(
     new: Any,
     start: int,
     stop: int,
+    changed: Any,
+    change: Any,
 ) -> None:
     """Effects from start to stop of one response in order; ``rhs`` is changed, of later ones too.
 
     Shapes as in :class:`nnmm_jax.inference.sequential.SweepArrays`, without the response's axis.
+    ``changed`` and ``change`` are room for those that change and by how much, and three more.
     """
-    own_gram = extra.shape[0] > 0
+    own_gram, count = extra.shape[0] > 0, 0
     for j in range(start, stop):
         square = gram[j, j]
         if own_gram:
@@ -70,17 +93,24 @@ def _response(
                 best = score
                 value = mine * gain[k, j] + noise[k, j]
         new[j] = value
-        change = value - old
-        if change != 0:  # felt by later effects only: earlier ones have had their turn
-            # Views counted from 0: an index that might be negative would not be vectorised.
-            left, row = rhs[j + 1 :], gram[j, j + 1 :]
+        if value != old:
+            changed[count], change[count] = j, value - old
+            # Felt by later effects only: earlier ones have had their turn. They are reached from
+            # a whole vector on, so that none is left over.
+            reached = j - j % _VECTOR
+            _alone(rhs, gram, j, change[count], reached, stop)
             if own_gram:
-                more = extra[j, j + 1 :]
-                for i in range(left.shape[0]):
-                    left[i] -= (row[i] + share * more[i]) * change
-            else:
-                for i in range(left.shape[0]):
-                    left[i] -= row[i] * change
+                _alone(rhs, extra, j, share * change[count], reached, stop)
+            count += 1
+    if stop == rhs.shape[0]:
+        return
+    changed[count : count + 3], change[count : count + 3] = start, 0
+    for k in range(0, count, 4):
+        _together(rhs, gram, changed[k:], change[k:], stop)
+        if own_gram:
+            for i in range(k, k + 4):
+                change[i] *= share
+            _together(rhs, extra, changed[k:], change[k:], stop)
 
 
 def _can_be_kept() -> bool:
@@ -94,6 +124,7 @@ def _can_be_kept() -> bool:
 
 _KEEP = _can_be_kept()
 _compiled = njit(cache=_KEEP)
+_alone, _together = _compiled(_alone), _compiled(_together)
 _response = _compiled(_response)
 
 
@@ -203,6 +234,7 @@ def _compiled_part(name: str) -> Any:
         precision = carray(_data(at_precision), (responses,), real)
         new = carray(_data(at_new), (responses, size), real)
         left = carray(_data(at_left), (responses, size), real)
+        changed, change = np.empty(_TILE + 3, np.int64), np.empty(_TILE + 3, real)
         for one in range(first, last):
             left[one, :] = rhs[one]
         for group in range(groups):
@@ -223,6 +255,8 @@ def _compiled_part(name: str) -> Any:
                         new[one],
                         start,
                         min(start + _TILE, size),
+                        changed,
+                        change,
                     )
         return 0
 
