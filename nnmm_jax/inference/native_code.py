@@ -46,12 +46,12 @@ def _alone(rhs: Any, gram: Any, j: int, change: Any, start: int, stop: int) -> N
         left[i] -= row[i] * change
 
 
-def _together(rhs: Any, gram: Any, changed: Any, change: Any, start: int) -> None:
+def _together(rhs: Any, gram: Any, changed: Any, change: Any, k: int, start: int) -> None:
     """Let effects from start on feel four changes, for one reading of what they have left."""
     left = rhs[start:]
-    first, second = gram[changed[0], start:], gram[changed[1], start:]
-    third, fourth = gram[changed[2], start:], gram[changed[3], start:]
-    a, b, c, d = change[0], change[1], change[2], change[3]
+    first, second = gram[changed[k], start:], gram[changed[k + 1], start:]
+    third, fourth = gram[changed[k + 2], start:], gram[changed[k + 3], start:]
+    a, b, c, d = change[k], change[k + 1], change[k + 2], change[k + 3]
     for i in range(left.shape[0]):
         left[i] -= (first[i] * a + second[i] * b) + (third[i] * c + fourth[i] * d)
 
@@ -106,11 +106,11 @@ def _response(
         return
     changed[count : count + 3], change[count : count + 3] = start, 0
     for k in range(0, count, 4):
-        _together(rhs, gram, changed[k:], change[k:], stop)
+        _together(rhs, gram, changed, change, k, stop)
         if own_gram:
             for i in range(k, k + 4):
                 change[i] *= share
-            _together(rhs, extra, changed[k:], change[k:], stop)
+            _together(rhs, extra, changed, change, k, stop)
 
 
 def _can_be_kept() -> bool:
@@ -124,7 +124,8 @@ def _can_be_kept() -> bool:
 
 _KEEP = _can_be_kept()
 _compiled = njit(cache=_KEEP)
-_alone, _together = _compiled(_alone), _compiled(_together)
+_part_of = njit(cache=_KEEP, inline="always")
+_alone, _together = _part_of(_alone), _part_of(_together)
 _response = _compiled(_response)
 
 
