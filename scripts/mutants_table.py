@@ -19,6 +19,7 @@ FORMATS = "tests/data/test_formats.py"
 QUALITY = "tests/data/test_quality.py"
 PREPARE = "tests/inference/test_prepare.py"
 VARIATIONAL = "tests/inference/test_variational.py"
+COMPLETE = "tests/inference/test_complete.py"
 WHOLE = "tests/inference/test_fixed_point.py"
 LATENT = "tests/inference/test_latent_move.py"
 MEDIATED = "tests/inference/test_mediated_move.py"
@@ -66,8 +67,8 @@ VARIANCES = (
         "df-of-residuals",
         "degrees of freedom of residual variances only: one too few",
         f"{BLOCKS}/variances.py",
-        "residual.shape[-1], squares.dtype)",
-        "residual.shape[-1] - 1, squares.dtype)",
+        "arrays.design.matrix.shape[-1], squares.dtype)",
+        "arrays.design.matrix.shape[-1] - 1, squares.dtype)",
         (f"{LEVELS}[RR-BLUP-float64]",),
     ),
     Mutant(
@@ -197,8 +198,8 @@ RESIDUALS = (
         "stale-after-omics",
         "residual of the nodes not updated after missing omics moved",
         f"{BLOCKS}/missing_linear.py",
-        "block._replace(residual=block.residual.at[:, rows].add(change[nodes]))",
-        "block",
+        "return residual.at[:, places].add(change)",
+        "return residual",
         (f"{CACHES}[spikes-float64]",),
     ),
     Mutant(
@@ -273,8 +274,8 @@ FIXED_EFFECTS = (
         "taken-in-markers",
         "fixed effects with a prior take all of what their design sees: marker effects",
         f"{BLOCKS}/mixed_model.py",
-        "sum_squares = sum_squares + explained * (1.0 - taken)",
-        "sum_squares = sum_squares + 0.0 * taken",
+        "sum_squares = sum_squares + explained * (1.0 - arrays.taken(var_e)[:, None])",
+        "sum_squares = sum_squares + 0.0 * explained * arrays.taken(var_e)[:, None]",
         (f"{MECHANICS}::test_blocked_sweep_equals_marker_by_marker[BayesC-0.5]",),
     ),
     Mutant(
@@ -315,9 +316,57 @@ FIXED_EFFECTS = (
         "machine-code-forgets-later",
         "machine code tells a change only to the effects that are taken along with it",
         f"{INFERENCE}/native_code.py",
-        "left, row = rhs[j + 1 :], gram[j, j + 1 :]",
-        "left, row = rhs[j + 1 : stop], gram[j, j + 1 : stop]",
+        "        _together(rhs, gram, changed, change, k, stop)\n",
+        "",
         ("tests/inference/test_sequential.py::test_equal_to_the_loop_of_xla",),
+    ),
+    Mutant(
+        "machine-code-counts-twice",
+        "machine code has what pads a group of four changes count as the first change again",
+        f"{INFERENCE}/native_code.py",
+        "change[count : count + 3] = start, 0",
+        "change[count : count + 3] = start, change[0]",
+        ("tests/inference/test_sequential.py::test_equal_to_the_loop_of_xla",),
+    ),
+    Mutant(
+        "machine-code-lost-thread",
+        "machine code leaves out the last response of a further thread",
+        f"{INFERENCE}/native_code.py",
+        "words[number, 3] = (number + 1) * responses // parts",
+        "words[number, 3] = (number + 1) * responses // parts - number",
+        ("tests/inference/test_sequential.py::test_so_many_responses_that_threads_share_them",),
+    ),
+    Mutant(
+        "sums-before-the-scale-move",
+        "sums of everyone are not scaled along with the effects",
+        f"{BLOCKS}/complete.py",
+        "        explained = k[:, None] * explained\n",
+        "",
+        (f"{COMPLETE}::test_sweeps_are_those_of_everyone[BayesC-holes]",),
+    ),
+    Mutant(
+        "sums-with-fixed-effects",
+        "sums of squares of the residuals leave what the fixed effects take",
+        f"{BLOCKS}/complete.py",
+        "    left_seen = left_seen - fixed\n",
+        "",
+        (f"{COMPLETE}::test_sweeps_are_those_of_everyone[BayesB-holes]",),
+    ),
+    Mutant(
+        "sums-of-the-incomplete-alone",
+        "residual variances count the incomplete individuals only",
+        f"{BLOCKS}/variances.py",
+        "if state.sums is None else state.sums.left",
+        "if state.sums is None else jnp.sum(state.residual**2, axis=-1)",
+        (f"{COMPLETE}::test_sweeps_are_those_of_everyone[BayesC-holes]",),
+    ),
+    Mutant(
+        "sums-of-a-fixed-part",
+        "variances of nodes from sums leave out what the fixed effects' design sees of the values",
+        f"{BLOCKS}/complete.py",
+        "    return inner_products(coef, sums.explained) + inner_products(seen, seen)\n",
+        "    return inner_products(coef, sums.explained) + 0.0 * inner_products(seen, seen)\n",
+        (f"{COMPLETE}::test_quantities_from_sums_are_those_of_everyone[BayesB]",),
     ),
     Mutant(
         "whole-numbers-middle-digit",

@@ -193,10 +193,10 @@ def _call(typing_context: Any, name: Any, argument: Any) -> Any:
     return types.int64(name, types.int64), generate
 
 
-_start_thread = types.ExternalFunction(
+_start_thread: Any = types.ExternalFunction(
     "pthread_create", types.int32(types.intp, types.intp, types.intp, types.intp)
 )
-_join_thread = types.ExternalFunction("pthread_join", types.int32(types.intp, types.intp))
+_join_thread: Any = types.ExternalFunction("pthread_join", types.int32(types.intp, types.intp))
 
 
 def _can_start_threads() -> bool:
