@@ -40,16 +40,23 @@ def least_work(data: ModelData, state: State) -> tuple[float, float]:
     """Operations and bytes that one iteration of all chains cannot do without.
 
     Counted are the two products with the genotypes, or with the eigenvectors that stand for them,
-    which are read twice, and one reading of the cross-products of the blocks. Everything else, the
+    which are read twice, and one reading of the cross-products of the blocks (two, where sums stand
+    for complete individuals: the genotypes are then those of the others). Everything else, the
     sequential part of a sweep among it, is what an iteration takes beyond them.
     """
     flops = moved = 0.0
     layers = [*zip(data.omics, state.omics, strict=True), (data.trait, state.trait)]
     for arrays, layer in layers:
         for term in arrays.terms:
-            matrix = term.markers.codes if term.spectrum is None else term.spectrum.vectors
+            grams = 0 if term.grams is None else term.grams.nbytes
+            if term.incomplete is not None:  # a third product, with the cross-products
+                assert term.grams is not None
+                matrix, grams = term.incomplete.codes, 2 * grams
+                flops += 2.0 * term.grams.size * layer.variance.size
+            else:
+                matrix = term.markers.codes if term.spectrum is None else term.spectrum.vectors
             flops += 4.0 * matrix.size * layer.variance.size
-            moved += 2.0 * matrix.nbytes + (0 if term.grams is None else term.grams.nbytes)
+            moved += 2.0 * matrix.nbytes + grams
     return flops, moved
 
 

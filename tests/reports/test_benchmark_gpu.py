@@ -2,12 +2,15 @@
 
 import pandas as pd
 import pytest
+from jax import random
 
 from nnmm_jax import InputError
+from nnmm_jax.inference.prepare import prepare
 from nnmm_jax.inference.sequential import SWITCH
+from nnmm_jax.inference.start import start_state
 from nnmm_jax.reports import benchmark_gpu
 from nnmm_jax.reports.benchmark import Case
-from nnmm_jax.reports.benchmark_gpu import WAYS, compared, crossing, in_process
+from nnmm_jax.reports.benchmark_gpu import WAYS, compared, crossing, in_process, least_work
 
 
 def test_a_process_measures_and_counts():
@@ -20,6 +23,17 @@ def test_a_process_measures_and_counts():
     assert found["gbyte"] == pytest.approx((2 * 64 * 50 * 4 + 64 * 64 * 4) / 1e9)
     assert 0 < found["share_of_roofline"] < 1
     assert 0 < found["iteration_ms"] < found["compiled_s"] * 1e3
+
+
+def test_work_where_sums_stand_for_complete_individuals():
+    """180 of 600 individuals are incomplete; the third product is with the cross-products."""
+    case = Case("sums", 600, 60, 2)
+    prepared = prepare(case.data(), case.network)
+    state = start_state(random.key(0), prepared.data, prepared.activation)
+    flops, moved = least_work(prepared.data, state)
+    assert flops == 2 * (2 * 64 * 180 + 64 * 64) * 2
+    genotype = prepared.data.omics[0].terms[0].incomplete.codes.dtype.itemsize
+    assert moved == 2 * (64 * 180 * genotype + 64 * 64 * 4)
 
 
 def test_a_process__raises_on_what_does_not_run():

@@ -9,6 +9,7 @@ then goes through the genotypes of the incomplete individuals only. Draws are th
 from dataclasses import replace
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from jax import Array, random
 
 from nnmm_jax.inference import noise
@@ -162,6 +163,7 @@ def update(key: Array, state: LayerState, arrays: LayerArrays, rows: Array) -> L
         effects = family_of(term.hyper).scaled(effects, k)
         explained = k[:, None] * explained
         residual = residual - 2 * (k - 1) * with_residual + (k - 1) ** 2 * square
+    residual = jnp.maximum(residual, 0.0)  # rounding errors are left where markers explain all
     values = term.incomplete.predict(effects.coef)
     return state._replace(
         fixed=fixed @ arrays.design.to_terms,
