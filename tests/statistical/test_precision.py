@@ -16,14 +16,19 @@ SCRIPT = """
 import json, sys
 import numpy as np
 import nnmm_jax as nm
+from nnmm_jax.inference.blocks import complete
+from nnmm_jax.inference.prepare import prepare
 from nnmm_jax.posterior import arviz_compat
-sizes = nm.SimulationSettings(individuals=150, markers=200, omics=4, without_omics=0.3)
+n, p = int(sys.argv[4]), int(sys.argv[5])
+sizes = nm.SimulationSettings(individuals=n, markers=p, omics=4, without_omics=0.3)
 network = nm.Network(activation=sys.argv[1], marker_prior=sys.argv[2], skip_prior="RR-BLUP")
-result = nm.fit(nm.simulate(sizes, seed=1).dataset(), network, warmup=1000,
-                samples=int(sys.argv[4]), chains=2, seed=int(sys.argv[3]), progress=False)
+data = nm.simulate(sizes, seed=1).dataset()
+result = nm.fit(data, network, warmup=1000,
+                samples=int(sys.argv[6]), chains=2, seed=int(sys.argv[3]), progress=False)
 names = ("h2_trait", "var_residual_trait", "var_residual_node", "h2_node", "ebv_mediated",
          "ebv_direct", "epv")
-found = {"precision": result.run["machine"]["precision"],
+found = {"sums": complete.applies(prepare(data, network).data),
+         "precision": result.run["machine"]["precision"],
          "non_finite": int(result.sample_stats["non_finite"].sum())}
 for name in names:
     draws = result.posterior[name].astype(float)
@@ -47,9 +52,16 @@ def fitted(x64, *arguments):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize(("activation", "prior"), [("linear", "BayesC"), ("tanh", "RR-BLUP")])
-def test_single_and_double_precision_agree(activation, prior):
-    single, double = (fitted(x64, activation, prior, str(1 + x64)) for x64 in (False, True))
+@pytest.mark.parametrize(
+    ("activation", "prior", "n", "p"),
+    [("linear", "BayesC", 150, 200), ("tanh", "RR-BLUP", 150, 200), ("linear", "BayesC", 600, 100)],
+)
+def test_single_and_double_precision_agree(activation, prior, n, p):
+    """The larger data have sums in the place of complete individuals."""
+    single, double = (
+        fitted(x64, activation, prior, str(1 + x64), str(n), str(p)) for x64 in (False, True)
+    )
+    assert single.pop("sums") == double.pop("sums") == (n == 600)
     assert [single.pop("precision"), double.pop("precision")] == ["float32", "float64"]
     assert single.pop("non_finite") == double.pop("non_finite") == 0
     z = np.concatenate(
