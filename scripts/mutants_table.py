@@ -364,8 +364,8 @@ FIXED_EFFECTS = (
         "sums-of-a-fixed-part",
         "variances of nodes from sums leave out what the fixed effects' design sees of the values",
         f"{BLOCKS}/complete.py",
-        "    return inner_products(coef, sums.explained) + inner_products(seen, seen)\n",
-        "    return inner_products(coef, sums.explained) + 0.0 * inner_products(seen, seen)\n",
+        "    return inner_products(coef, explained) + inner_products(seen, seen)\n",
+        "    return inner_products(coef, explained) + 0.0 * inner_products(seen, seen)\n",
         (f"{COMPLETE}::test_quantities_from_sums_are_those_of_everyone[BayesB]",),
     ),
     Mutant(

@@ -177,7 +177,7 @@ class NNMMKernel(MCMCKernel):
 
         def keep(key: Array, one: State, sums: Accumulators) -> Any:
             draw, values = self._quantities(random.fold_in(key, _KEEP), one, data)
-            return draw, accumulate_nodes(values, sums)
+            return draw, sums if complete.stand_in(one) else accumulate_nodes(values, sums)
 
         def keep_nodes(key: Array, one: State, sums: Accumulators) -> Accumulators:
             everyone = complete.whole(one, data)
@@ -189,7 +189,7 @@ class NNMMKernel(MCMCKernel):
             return accumulate_effects(key, one, data, settings, sums)
 
         draw, sums = jax.vmap(keep)(keys, chain, sums)
-        if settings.activation.linear and complete.stand_in(chain):
+        if complete.stand_in(chain):
             sums = lax.cond(
                 (kept - 1) % NODES_EVERY == 0,
                 lambda: jax.vmap(keep_nodes)(keys, chain, sums),

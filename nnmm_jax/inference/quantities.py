@@ -403,7 +403,7 @@ def _nodes_of_everyone(
 def _nodes_from_sums(state: State, data: ModelData, w: Array) -> _Nodes:
     """The same of a linear network where sums stand for complete individuals."""
     found = [
-        complete.explained(block, arrays, w[nodes])
+        complete.genetic_parts(block, arrays, w[nodes])
         for block, arrays, nodes in zip(state.omics, data.omics, data.block_nodes, strict=True)
     ]
     fixed = [

@@ -17,7 +17,6 @@ from nnmm_jax.inference.arrays import (
     LayerArrays,
     MarkerMatrix,
     ModelData,
-    TermArrays,
     inner_products,
 )
 from nnmm_jax.inference.blocks.effects import coordinate_sweep
@@ -95,7 +94,7 @@ def stand_in(state: State) -> bool:
     return any(block.sums is not None for block in state.omics)
 
 
-class Explained(NamedTuple):
+class GeneticParts(NamedTuple):
     """What markers explain of the nodes of a block in everyone.
 
     Attributes
@@ -110,19 +109,20 @@ class Explained(NamedTuple):
     weighted: Array
 
 
-def explained(state: LayerState, arrays: LayerArrays, weights: Array) -> Explained:
+def genetic_parts(state: LayerState, arrays: LayerArrays, weights: Array) -> GeneticParts:
     """Return what markers explain, from the sums; ``weights`` are (response,)."""
     (effects,), (term,) = state.terms, arrays.terms
     assert state.sums is not None
-    # Markers are centred, and so are their values.
-    variance = _squares(effects.coef, state.sums, term) / term.markers.n_records
-    return Explained(variance, term.markers.predict(weights[None] @ effects.coef)[0])
+    squares = _genetic_squares(effects.coef, state.sums.explained, effects.coef @ term.loadings)
+    return GeneticParts(
+        squares / term.markers.n_records,  # markers are centred, and so are their values
+        term.markers.predict(weights[None] @ effects.coef)[0],
+    )
 
 
-def _squares(coef: Array, sums: RecordSums, term: TermArrays) -> Array:
-    """Sums of squares (response,) of genetic values over everyone."""
-    seen = coef @ term.loadings
-    return inner_products(coef, sums.explained) + inner_products(seen, seen)
+def _genetic_squares(coef: Array, explained: Array, seen: Array) -> Array:
+    """Sums of squares (response,) of genetic values, of which the design sees ``seen``."""
+    return inner_products(coef, explained) + inner_products(seen, seen)
 
 
 def update(key: Array, state: LayerState, arrays: LayerArrays, rows: Array) -> LayerState:
@@ -154,21 +154,22 @@ def update(key: Array, state: LayerState, arrays: LayerArrays, rows: Array) -> L
     left_seen = left_seen - fixed
 
     effects = with_components(key_own, effects._replace(coef=coef), var_e, term.hyper)
-    square = inner_products(coef, explained) + inner_products(genetic_seen, genetic_seen)
+    square = _genetic_squares(coef, explained, genetic_seen)
     with_residual = inner_products(coef, left) + inner_products(genetic_seen, left_seen)
-    residual = squares - inner_products(coef, products) - inner_products(coef, left)
-    residual = residual + inner_products(left_seen, left_seen)
+    unexplained = squares - inner_products(coef, products) - inner_products(coef, left)
+    unexplained = unexplained + inner_products(left_seen, left_seen)
     if not term.hyper.known:
         k = draw_scale(key_scale, effects, with_residual + square, square, var_e, term.hyper)
         effects = family_of(term.hyper).scaled(effects, k)
         explained = k[:, None] * explained
-        residual = residual - 2 * (k - 1) * with_residual + (k - 1) ** 2 * square
-    residual = jnp.maximum(residual, 0.0)  # rounding errors are left where markers explain all
+        unexplained = unexplained - 2 * (k - 1) * with_residual + (k - 1) ** 2 * square
+    # At most rounding errors are left where markers explain everything.
+    unexplained = jnp.maximum(unexplained, 0.0)
     values = term.incomplete.predict(effects.coef)
     return state._replace(
         fixed=fixed @ arrays.design.to_terms,
         terms=(effects,),
         term_values=(values,),
         residual=z - fixed @ basis - values,
-        sums=sums._replace(explained=explained, left=residual),
+        sums=sums._replace(explained=explained, left=unexplained),
     )
