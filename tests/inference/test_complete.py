@@ -3,12 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from jax import random
 
 import nnmm_jax as nm
 from nnmm_jax import BayesC, BayesR, Block, Group, Network
-from nnmm_jax.inference import kernel
+from nnmm_jax.inference import fixed_point, kernel
 from nnmm_jax.inference import prepare as preparing
 from nnmm_jax.inference.blocks import complete
 from nnmm_jax.inference.build_shapes import ShapeBuilder, shapes
@@ -18,6 +19,7 @@ from nnmm_jax.inference.quantities import draw_quantities
 from nnmm_jax.inference.run import chain_keys, compiled_piece, compiled_start
 from nnmm_jax.inference.start import start_state
 from nnmm_jax.inference.sweep import SweepSettings, refreshed, sweep
+from nnmm_jax.reports.benchmark import random_data
 
 N_SWEEPS = 6
 SPIKE = BayesC(pi_counts=(1.0, 1.0))
@@ -113,6 +115,15 @@ def test_single_precision_loses_little(dataset):
     assert_same(complete.whole(sums, prepared.data), everyone, 1e-4)
 
 
+@pytest.mark.usefixtures("small")
+def test_products_in_whole_numbers(monkeypatch):
+    monkeypatch.setattr(fixed_point, "available", lambda: True)
+    prepared = prepare(random_data(200, 60, 3), Network(marker_prior=SPIKE))
+    assert prepared.data.omics[0].terms[0].incomplete.whole
+    everyone, sums = (swept(prepared, state, 3) for state in both(prepared))
+    assert_same(complete.whole(sums, prepared.data), everyone, 1e-3)
+
+
 @pytest.mark.parametrize(
     ("network", "rich"),
     [
@@ -202,3 +213,15 @@ def test_devices_go_without(dataset):
     assert complete.applies(prepared.data)
     assert Layout(1).spread(prepared.data) is prepared.data
     assert not complete.applies(complete.without_sums(prepared.data))
+
+
+@pytest.mark.usefixtures("small")
+def test_a_run_that_goes_on_has_the_draws_of_one(dataset, tmp_path):
+    data, network = dataset(), Network(marker_prior=SPIKE)
+    settings = {"warmup": 10, "chains": 2, "seed": 4, "progress": False}
+    whole = nm.fit(data, network, samples=40, checkpoint=tmp_path / "whole", **settings)
+    nm.fit(data, network, samples=20, checkpoint=tmp_path / "part", **settings)
+    longer = nm.resume(tmp_path / "part", data, network, samples=40, progress=False)
+    for name in ("ebv_mediated", "h2_node"):
+        np.testing.assert_array_equal(longer.posterior[name], whole.posterior[name])
+    pd.testing.assert_frame_equal(longer.omics_imputed(), whole.omics_imputed())
