@@ -230,10 +230,10 @@ def iteration_of(one: str, repeats: int) -> float:
     use_threads(int(count))
     import numpy as np
 
-    from nnmm_jax.reports.benchmark import CASES, Sampler
+    from nnmm_jax.reports.benchmark import CASES, SETTLING, Sampler
 
     case = next(case for case in CASES if case.name == name)
-    ours = Sampler(case.data(), case, sweeps=5)
+    ours = Sampler(case.data(), case, SETTLING, keeps=False)
     return float(np.median([ours.iteration() for _ in range(repeats)]))
 
 

@@ -247,7 +247,7 @@ def growth(*, doublings: int = 3, repeats: int = REPEATS) -> Iterator[dict[str, 
     for size, first in GROWTH.items():
         for step in range(doublings + 1):
             case = Case(size, **{**_OTHERS, size: first * 2**step})
-            ours = Sampler(case.data(), case, sweeps=5)
+            ours = Sampler(case.data(), case, SETTLING, keeps=False)
             times = [ours.iteration() for _ in range(repeats)]
             yield {
                 "size": size,
