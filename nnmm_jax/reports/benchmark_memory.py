@@ -1,6 +1,7 @@
 """Predicted against measured peak memory, every fit in a fresh process."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import pandas as pd
 
 from nnmm_jax.data.sizes import Sizes
 from nnmm_jax.errors import InputError
+from nnmm_jax.inference.compile_cache import SWITCH as CACHE
 from nnmm_jax.inference.memory_plan import GIB
 
 TOLERANCE = 0.25  # of the measured peak
@@ -116,7 +118,14 @@ def memory_table(settings: Sequence[MemorySetting] = SETTINGS) -> pd.DataFrame:
 
 def _run(job: str, setting: MemorySetting) -> dict[str, float]:
     call = _CALL.format(job, json.dumps(asdict(setting)))
-    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", call],
+        capture_output=True,
+        text=True,
+        check=False,
+        # A fit plans and compiles in one process: here the second would find what the first left.
+        env={**os.environ, CACHE: "0"},
+    )
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:]
         raise InputError(f"{job} of {setting.name!r}: {' '.join(last)}")
