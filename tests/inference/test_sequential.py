@@ -10,7 +10,6 @@ from nnmm_jax.inference.blocks.effects import GROUP, step_by_step
 from nnmm_jax.inference.sequential import SweepArrays
 
 N_CHAINS = 3
-THREADS_SHARE = 4096  # effects of a thread, at least
 MACHINE_CODE, KERNEL = native.sweep, pallas_sweep.make_sweep(interpret=True)
 
 
@@ -72,13 +71,15 @@ def test_batched_like_any_function(sweep, axes, own, sweep_arrays):
 @pytest.mark.parametrize("chains", [None, 0], ids=["shared", "own-cross-products"])
 def test_so_many_responses_that_threads_share_them(own, chains, sweep_arrays):
     """Where there are two CPUs, as a process whose CPUs are one has no second thread to test."""
+    from nnmm_jax.inference.native_code import _LEAST
+
     parts = [sweep_arrays(5 * GROUP, 1, own, jnp.float64, seed) for seed in range(15)]
     stacked = [jnp.stack(one) for one in zip(*parts, strict=True)]
     of_chains = SweepArrays(chains, chains if own else None, *[0] * 7)
     given = SweepArrays(
         *(one if axis == 0 else one[0] for one, axis in zip(stacked, of_chains, strict=True))
     )
-    assert given.rhs.size > 2 * THREADS_SHARE
+    assert given.rhs.size > 2 * _LEAST
     new = jax.jit(jax.vmap(MACHINE_CODE, in_axes=(of_chains,)))(given)
     expected = jax.vmap(step_by_step, in_axes=(of_chains,))(given)
     np.testing.assert_allclose(new, expected, rtol=1e-9, atol=1e-12)
